@@ -1,0 +1,1 @@
+"""Settings: frozen structs, read from `slipstream.toml`, the environment and flags."""

@@ -1,0 +1,152 @@
+"""A request as it came over the wire: its top-level fields, raw, and the few that we read.
+
+The body is decoded one level deep; `messages` and all else stay byte-exact (DESIGN §3).
+It does not know HTTP.
+"""
+
+import re
+from enum import Enum
+from typing import TypeVar
+
+import msgspec
+
+from slipstream.core.errors import BadRequest
+
+
+class Route(Enum):
+    """What is asked for; the value is the path below `/v1/`."""
+
+    CHAT = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+
+
+class ChatRequest:
+    """One request to a model. Frozen but for `body`, which follows the fields when one is replaced.
+
+    Attributes:
+        route: what is asked for.
+        fields: every top-level field, as raw JSON bytes.
+        body: the whole JSON object, as it came or re-joined.
+        model: the model asked for; empty = the default.
+        stream: whether the caller wants server-sent events.
+        include_usage: whether the caller asked for the usage event of a stream.
+        max_tokens: the caller's bound on the answer, None = none.
+        user: the caller's own end-user id.
+    """
+
+    __slots__ = ("body", "fields", "include_usage", "max_tokens", "model", "route", "stream", "user")
+
+    def __init__(self, route: Route, fields: dict[str, msgspec.Raw], body: bytes) -> None:
+        self.route = route
+        self.fields = fields
+        self.body = body
+        self.model = _read(fields, "model", _STRING) or ""
+        self.stream = _read(fields, "stream", _FLAG) or False
+        self.user = _read(fields, "user", _STRING) or ""
+        self.max_tokens = _read(fields, "max_completion_tokens", _COUNT) or _read(fields, "max_tokens", _COUNT)
+        options = _read(fields, "stream_options", _OPTIONS)
+        self.include_usage = options is not None and bool(options.include_usage)
+
+    def replacing(self, changes: dict[str, bytes | None]) -> "ChatRequest":
+        """The same request with some fields set to other raw JSON, or left out (None)."""
+        fields = dict(self.fields)
+        for name, raw in changes.items():
+            if raw is None:
+                fields.pop(name, None)
+            else:
+                fields[name] = msgspec.Raw(raw)
+        return ChatRequest(self.route, fields, join(fields))
+
+
+T = TypeVar("T")
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRING = msgspec.json.Decoder(str | None)
+_FLAG = msgspec.json.Decoder(bool | None)
+_COUNT = msgspec.json.Decoder(int | None)
+_OPTIONS = msgspec.json.Decoder(_StreamOptions | None)
+_REQUIRED = {Route.CHAT: "messages", Route.COMPLETIONS: "prompt", Route.EMBEDDINGS: "input"}
+_KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
+_NEXT = re.compile(rb"[ \t\r\n]*([,}])")
+
+
+def parse(route: Route, body: bytes) -> ChatRequest:
+    """Read a request body. Raises `BadRequest` that names the field for anything malformed.
+
+    Refused: what is not one JSON object, duplicate fields, text that is not UTF-8, nesting beyond
+    what a decoder follows, and wrong types in the fields that are read here.
+    """
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise BadRequest(
+                f"The request body is not valid UTF-8 at byte {error.start}.", code="invalid_utf8"
+            ) from None
+    try:
+        fields = _OBJECT.decode(body)
+    except msgspec.ValidationError:
+        raise BadRequest("The request body must be a JSON object.", code="invalid_json") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
+    if not _is_compact(body, fields):
+        _refuse_duplicates(body, fields)
+    required = _REQUIRED[route]
+    if required not in fields:
+        raise BadRequest(f"The field `{required}` is missing.", param=required, code="missing_field")
+    if route is Route.CHAT and not bytes(fields["messages"]).startswith(b"["):
+        raise BadRequest("`messages` must be an array.", param="messages", code="wrong_type")
+    return ChatRequest(route, fields, body)
+
+
+def join(fields: dict[str, msgspec.Raw]) -> bytes:
+    """The fields as one compact JSON object."""
+    return msgspec.json.encode(fields)
+
+
+def _read(fields: dict[str, msgspec.Raw], name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message = str(error).replace("`str | null`", "a string").replace("`int | null`", "a whole number")
+        raise BadRequest(f"`{name}`: {message}.", param=name, code="wrong_type") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"`{name}` is not valid JSON: {error}.", param=name, code="invalid_json") from None
+
+
+def _is_compact(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
+    """Whether the lengths add up exactly: then there is no whitespace, no escaped key and no duplicate.
+
+    Every one of those only makes the body longer than the sum, so equality excludes them all.
+    """
+    length = 1 if fields else 2
+    for name, raw in fields.items():
+        length += (len(name) if name.isascii() else len(name.encode())) + 4 + len(memoryview(raw))
+    return length == len(body)
+
+
+def _refuse_duplicates(body: bytes, fields: dict[str, msgspec.Raw]) -> None:
+    """Walk the top level once. The body is known to be a valid object; last of two equal names won."""
+    seen: set[str] = set()
+    position = body.index(b"{") + 1
+    while (key := _KEY.match(body, position)) is not None:
+        name: str = msgspec.json.decode(key[1], type=str)
+        raw = bytes(fields[name])
+        if name in seen or not body.startswith(raw, key.end()):
+            raise BadRequest(f"The field `{name}` appears twice.", param=name, code="duplicate_field")
+        seen.add(name)
+        follow = _NEXT.match(body, key.end() + len(raw))
+        if follow is None:  # a number that another value of the same name merely starts with
+            raise BadRequest(f"The field `{name}` appears twice.", param=name, code="duplicate_field")
+        position = follow.end()

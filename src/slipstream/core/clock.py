@@ -1,0 +1,23 @@
+"""Where time comes from: monotonic inside, wall clock for people and storage only.
+
+Nothing else reads a clock, so that a test or a prediction can drive the real code on virtual time.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+monotonic_ns: Callable[[], int] = time.perf_counter_ns
+wall_ns: Callable[[], int] = time.time_ns
+
+
+@contextlib.contextmanager
+def driven_by(source: Callable[[], int]) -> Iterator[None]:
+    """Let `source` (nanoseconds) stand in for both clocks; one at a time, for tests and replays."""
+    global monotonic_ns, wall_ns
+    before = monotonic_ns, wall_ns
+    monotonic_ns = wall_ns = source
+    try:
+        yield
+    finally:
+        monotonic_ns, wall_ns = before

@@ -1,0 +1,42 @@
+"""Counting what happens, with a bound on how many names there may be.
+
+A part takes a `Counters`, bumps names that are declared here, and never asks who reads them.
+"""
+
+NAMES: dict[str, str] = {
+    "requests": "requests that reached a route of the API",
+    "requests_refused": "requests answered with a 4xx of ours",
+    "requests_failed": "requests answered with a 5xx",
+    "requests_aborted": "requests whose client left before the end",
+    "http_errors": "connections closed for a framing, header or timeout error",
+    "http_timeouts": "connections closed because the client was too slow",
+    "connections_refused": "connections turned away at the connection limit",
+    "records_dropped": "closed records that found no room in a queue",
+    "records_written": "records committed to the store",
+    "record_batches_failed": "batches that the store refused; they are tried again, then dropped",
+    "readers_dropped": "readers of a flight dropped for falling too far behind",
+    "upstream_errors": "attempts at a model that failed",
+    "upstream_retries": "attempts after the first one",
+    "upstream_timeouts": "attempts that ran into a timeout",
+    "upstream_stale_connections": "kept connections that turned out closed before a byte was received",
+    "worker_restarts": "workers started again after they died",
+    "local_restarts": "starts of the embedded model's process after it died",
+    "unexpected_errors": "errors of a kind that nobody planned for; each is in the log",
+}
+
+
+class Counters:
+    """Named counts of one process. A name that is not declared is a mistake of ours."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(NAMES, 0)
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to a count."""
+        self._counts[name] += by
+
+    def snapshot(self) -> dict[str, int]:
+        """All counts as they are now."""
+        return dict(self._counts)

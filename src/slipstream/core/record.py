@@ -1,0 +1,139 @@
+"""What is written down of one request: the one mutable thing that travels its whole way.
+
+Times inside are nanoseconds since the request's arrival, so a record may cross processes.
+No message text is ever held here (DESIGN §7).
+"""
+
+import os
+from types import TracebackType
+from typing import Literal, Self
+
+import msgspec
+
+from slipstream.core import clock
+from slipstream.core.errors import SlipstreamError
+
+Outcome = Literal["aborted", "served", "hit", "shared", "refused", "failed"]
+
+STEPS_MAX = 64
+"""A record keeps at most this many steps; later ones are counted in `steps_dropped`."""
+
+
+class Step(msgspec.Struct, array_like=True):
+    """One stretch of a request's time: `name`, start and duration in ns since arrival.
+
+    Usable as a context manager by way of `Record.step`; a step left open has `duration_ns == -1`.
+    """
+
+    name: str
+    start_ns: int
+    duration_ns: int = -1
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """All that is known of one request. Field names are the column names of the store."""
+
+    id: str = ""
+    origin_ns: int = 0
+    arrived_wall_ns: int = 0
+    route: str = ""
+    dialect: str = "openai"
+    key_id: str = ""
+    tenant: str = ""
+    model_asked: str = ""
+    model: str = ""
+    upstream: str = ""
+    stream: bool = False
+    parameters_hash: str = ""
+    prompt_hash: str = ""
+    request_bytes: int = 0
+    response_bytes: int = 0
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    tokens_estimated: bool = False
+    cost: float | None = None
+    queue_wait_ns: int | None = None
+    in_flight: int = 0
+    first_byte_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    chunks: int = 0
+    chunk_gap_mean_ns: int | None = None
+    chunk_gap_p95_ns: int | None = None
+    chunk_gap_max_ns: int | None = None
+    duration_ns: int = 0
+    cpu_ns: int | None = None
+    attempts: int = 0
+    outcome: Outcome = "aborted"
+    status: int = 0
+    error_type: str = ""
+    error_code: str = ""
+    finish_reason: str = ""
+    default_system_prompt: bool = False
+    default_temperature: bool = False
+    steps: list[Step] = []
+    steps_dropped: int = 0
+
+    def since_arrival(self) -> int:
+        """Nanoseconds since the request arrived."""
+        return clock.monotonic_ns() - self.origin_ns
+
+    def step(self, name: str) -> "OpenStep":
+        """Time a step of the way: `with record.step("admit"): ...`."""
+        return OpenStep(self, name)
+
+    def add_step(self, name: str, start_ns: int, duration_ns: int) -> None:
+        """Write down a step that was timed elsewhere; ns since arrival."""
+        if len(self.steps) < STEPS_MAX:
+            self.steps.append(Step(name, start_ns, duration_ns))
+        else:
+            self.steps_dropped += 1
+
+    def fail(self, error: SlipstreamError) -> None:
+        """Take down why the request was not served: refused (the caller's or a limit's doing) or failed."""
+        self.outcome = "refused" if error.status < 500 else "failed"
+        self.status = error.status
+        self.error_type = error.kind
+        self.error_code = error.code
+
+    def close(self) -> None:
+        """Stop the clock. The monotonic origin is forgotten: it means nothing in another process."""
+        self.duration_ns = self.since_arrival()
+        self.origin_ns = 0
+
+
+class OpenStep:
+    """A step that is being timed; it is kept however its block ends."""
+
+    __slots__ = ("_name", "_record", "_start_ns")
+
+    def __init__(self, record: Record, name: str) -> None:
+        self._record = record
+        self._name = name
+
+    def __enter__(self) -> Self:
+        self._start_ns = clock.monotonic_ns() - self._record.origin_ns
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        record = self._record
+        end_ns = clock.monotonic_ns() - record.origin_ns
+        record.add_step(self._name, self._start_ns, end_ns - self._start_ns)
+
+
+def open_record(*, route: str, request_id: str = "") -> Record:
+    """Begin the record of a request that arrives now."""
+    return Record(
+        id=request_id or new_id(),
+        origin_ns=clock.monotonic_ns(),
+        arrived_wall_ns=clock.wall_ns(),
+        route=route,
+    )
+
+
+def new_id() -> str:
+    """A request id: sorts by time (ms), unguessable in its last 64 bits."""
+    return f"req_{clock.wall_ns() // 1_000_000:011x}{os.urandom(8).hex()}"
