@@ -1,0 +1,1 @@
+"""HTTP and nothing else: the protocol on the public port, the OpenAI dialect, the admin routes."""

@@ -1,0 +1,1 @@
+"""What makes an assistant faster or cheaper; each part is a plain class, usable without the server."""

@@ -1,0 +1,1 @@
+"""Load, faults and simulated servers: what an assistant is tried with."""
