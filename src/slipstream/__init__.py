@@ -1,0 +1,1 @@
+"""The performance layer for AI assistants."""
