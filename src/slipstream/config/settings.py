@@ -17,7 +17,7 @@ class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What every section of the settings is: frozen, by keyword, strict about names."""
 
 
-class Server(Section):
+class Server(Section, frozen=True, kw_only=True):
     """The public HTTP server."""
 
     host: Annotated[str, Meta(description="Address to listen on; a public one needs a key.")] = "127.0.0.1"
@@ -48,7 +48,7 @@ class Server(Section):
     connections: Annotated[Count, Meta(description="Most open connections of one worker.")] = 4096
 
 
-class Local(Section):
+class Local(Section, frozen=True, kw_only=True):
     """The embedded model: llama.cpp in a child process."""
 
     enabled: Annotated[
@@ -57,34 +57,38 @@ class Local(Section):
     ] = "auto"
     name: Annotated[str, Meta(description="The name that requests ask for.")] = "smollm2-135m-instruct"
     path: Annotated[str, Meta(description="A GGUF file; empty = the SmolLM2 of `slipstream pull`.")] = ""
-    sha256: Annotated[str, Meta(description="Refuse `path` unless it has this digest; empty = no check.")] = ""
+    sha256: Annotated[str, Meta(description="Refuse `path` unless it has this digest; empty = no check.")] = (
+        ""
+    )
     slots: Annotated[int, Meta(ge=1, le=64, description="Requests decoded at the same time.")] = 4
     context_tokens: Annotated[int, Meta(ge=256, description="Context of each slot, in tokens.")] = 2048
     threads: Annotated[int, Meta(ge=0, description="Threads for inference; 0 = one a core.")] = 0
     system_prompt: Annotated[
         str, Meta(description="System prompt where a request has none; empty = none.")
     ] = "You are a helpful assistant."
-    temperature: Annotated[
-        float, Meta(ge=0, le=2, description="Temperature where a request has none.")
-    ] = 0.0
-    output_tokens: Annotated[int, Meta(ge=1, description="Longest answer where a request has no bound.")] = 1024
+    temperature: Annotated[float, Meta(ge=0, le=2, description="Temperature where a request has none.")] = 0.0
+    output_tokens: Annotated[int, Meta(ge=1, description="Longest answer where a request has no bound.")] = (
+        1024
+    )
     start_seconds: Annotated[Seconds, Meta(description="How long the model may take to load.")] = 120.0
 
 
-class Embedder(Section):
+class Embedder(Section, frozen=True, kw_only=True):
     """The embedding model: MiniLM on ONNX, in a thread of the worker."""
 
-    enabled: Annotated[
-        Literal["auto", "on", "off"], Meta(description="auto: on where it is installed.")
-    ] = "auto"
+    enabled: Annotated[Literal["auto", "on", "off"], Meta(description="auto: on where it is installed.")] = (
+        "auto"
+    )
     name: Annotated[str, Meta(description="The name that requests ask for.")] = "all-minilm-l6-v2"
     path: Annotated[str, Meta(description="An ONNX file; empty = the installed one.")] = ""
-    sha256: Annotated[str, Meta(description="Refuse `path` unless it has this digest; empty = no check.")] = ""
+    sha256: Annotated[str, Meta(description="Refuse `path` unless it has this digest; empty = no check.")] = (
+        ""
+    )
     threads: Annotated[int, Meta(ge=1, le=64, description="Threads for inference.")] = 1
     queue: Annotated[Count, Meta(description="Most texts waiting; beyond it requests are refused.")] = 1024
 
 
-class Upstream(Section):
+class Upstream(Section, frozen=True, kw_only=True):
     """An OpenAI-compatible server behind us."""
 
     url: Annotated[str, Meta(description="Base URL, such as https://api.openai.com/v1.")]
@@ -99,29 +103,37 @@ class Upstream(Section):
     wait_seconds: Annotated[Seconds, Meta(description="Longest wait for a connection.")] = 10.0
     idle_seconds: Annotated[Seconds, Meta(description="How long an unused connection is kept.")] = 30.0
     life_seconds: Annotated[Seconds, Meta(description="Oldest a connection may get.")] = 600.0
-    ca_file: Annotated[str, Meta(description="PEM file of the authority to trust instead of the system's.")] = ""
+    ca_file: Annotated[
+        str, Meta(description="PEM file of the authority to trust instead of the system's.")
+    ] = ""
 
 
-class Simulated(Section):
+class Simulated(Section, frozen=True, kw_only=True):
     """A scripted model without weights, for tests and dry runs."""
 
     ttft_ms: Annotated[float, Meta(ge=0, description="Median time to first token, empty prompt.")] = 0.0
     ttft_ms_per_1k_tokens: Annotated[float, Meta(ge=0, description="Added per 1,000 prompt tokens.")] = 0.0
     itl_ms: Annotated[float, Meta(ge=0, description="Median time between tokens.")] = 0.0
-    spread: Annotated[float, Meta(ge=0, le=3, description="Sigma of the log-normal around both medians.")] = 0.0
+    spread: Annotated[float, Meta(ge=0, le=3, description="Sigma of the log-normal around both medians.")] = (
+        0.0
+    )
     slots: Annotated[int, Meta(ge=0, description="Requests served at once; 0 = no bound.")] = 0
     slowdown: Annotated[
         float, Meta(ge=0, description="Share by which each further running request slows the others.")
     ] = 0.0
-    output_tokens: Annotated[Count, Meta(description="Tokens of an answer where the request has no bound.")] = 16
+    output_tokens: Annotated[
+        Count, Meta(description="Tokens of an answer where the request has no bound.")
+    ] = 16
     error_rate: Annotated[float, Meta(ge=0, le=1, description="Share of requests answered with 500.")] = 0.0
     seed: Annotated[int, Meta(description="Seed of every random draw.")] = 0
 
 
-class Models(Section):
+class Models(Section, frozen=True, kw_only=True):
     """Which models there are, and which one is the default."""
 
-    default: Annotated[str, Meta(description="Model of requests that name none; empty = the first there is.")] = ""
+    default: Annotated[
+        str, Meta(description="Model of requests that name none; empty = the first there is.")
+    ] = ""
     aliases: Annotated[
         dict[str, str], Meta(description="Other names of models; shown in `slipstream models`.")
     ] = field(default_factory=dict)
@@ -139,13 +151,15 @@ class Models(Section):
     idle_seconds: Annotated[Seconds, Meta(description="Longest silence inside an answer.")] = 30.0
     total_seconds: Annotated[Seconds, Meta(description="Longest an answer may take in all.")] = 600.0
     event_bytes: Annotated[Bytes, Meta(description="Largest server-sent event of an upstream.")] = 1024 * 1024
-    answer_bytes: Annotated[Bytes, Meta(description="Largest unstreamed answer of an upstream.")] = 64 * 1024 * 1024
+    answer_bytes: Annotated[Bytes, Meta(description="Largest unstreamed answer of an upstream.")] = (
+        64 * 1024 * 1024
+    )
     backlog_bytes: Annotated[
         Bytes, Meta(description="Bytes kept for a slow reader before the upstream is paused.")
     ] = 256 * 1024
 
 
-class Keys(Section):
+class Keys(Section, frozen=True, kw_only=True):
     """Who may call the API."""
 
     required: Annotated[
@@ -155,28 +169,34 @@ class Keys(Section):
     path: Annotated[str, Meta(description="SQLite file of the keys; empty = in the data folder.")] = ""
 
 
-class Recording(Section):
+class Recording(Section, frozen=True, kw_only=True):
     """What is written down of every request."""
 
     enabled: Annotated[bool, Meta(description="Whether requests are recorded.")] = True
     path: Annotated[str, Meta(description="SQLite file of the records; empty = in the data folder.")] = ""
-    queue: Annotated[Count, Meta(description="Records waiting to be written; beyond it they are dropped and counted.")] = 20_000
+    queue: Annotated[
+        Count, Meta(description="Records waiting to be written; beyond it they are dropped and counted.")
+    ] = 20_000
     batch: Annotated[Count, Meta(description="Most records in one commit.")] = 500
     flush_ms: Annotated[Count, Meta(description="Longest a record waits for its commit.")] = 100
     keep_days: Annotated[float, Meta(gt=0, description="Age at which records are deleted.")] = 30.0
-    keep_bytes: Annotated[int, Meta(ge=1024 * 1024, description="Size above which the oldest are deleted.")] = 2 * 1024**3
+    keep_bytes: Annotated[
+        int, Meta(ge=1024 * 1024, description="Size above which the oldest are deleted.")
+    ] = 2 * 1024**3
 
 
-class Log(Section):
+class Log(Section, frozen=True, kw_only=True):
     """What the server says on standard error. Never message text."""
 
-    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level shown.")] = "info"
+    level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="Least level shown.")] = (
+        "info"
+    )
     format: Annotated[
         Literal["auto", "text", "json"], Meta(description="auto: text on a terminal, JSON elsewhere.")
     ] = "auto"
 
 
-class Settings(Section):
+class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
     server: Server = Server()

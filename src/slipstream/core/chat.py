@@ -44,9 +44,23 @@ class ChatRequest:
         self.model = _read(fields, "model", _STRING) or ""
         self.stream = _read(fields, "stream", _FLAG) or False
         self.user = _read(fields, "user", _STRING) or ""
-        self.max_tokens = _read(fields, "max_completion_tokens", _COUNT) or _read(fields, "max_tokens", _COUNT)
+        self.max_tokens = _read(fields, "max_completion_tokens", _COUNT) or _read(
+            fields, "max_tokens", _COUNT
+        )
         options = _read(fields, "stream_options", _OPTIONS)
         self.include_usage = options is not None and bool(options.include_usage)
+
+    def adding(self, name: str, raw: bytes) -> "ChatRequest":
+        """The same request with one field more, spliced in front: the rest stays byte-exact."""
+        assert name not in self.fields
+        after = self.body.index(b"{") + 1
+        separator = b"," if self.fields else b""
+        copy = ChatRequest.__new__(ChatRequest)
+        for slot in ChatRequest.__slots__:
+            setattr(copy, slot, getattr(self, slot))
+        copy.fields = {name: msgspec.Raw(raw), **self.fields}
+        copy.body = b'{"%b":%b%b%b' % (name.encode(), raw, separator, self.body[after:])
+        return copy
 
     def replacing(self, changes: dict[str, bytes | None]) -> "ChatRequest":
         """The same request with some fields set to other raw JSON, or left out (None)."""

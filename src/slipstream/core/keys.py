@@ -50,7 +50,7 @@ class Keyring(Struct, frozen=True):
             if self.required:
                 raise NotAllowed(
                     "The API key is not known here, or was revoked.",
-                    hint="List the keys with `slipstream keys list`, make one with `slipstream keys create NAME`.",
+                    hint="See `slipstream keys list`, or make one with `slipstream keys create NAME`.",
                 )
         if self.required:
             raise NotAllowed(

@@ -17,6 +17,8 @@ class Head(msgspec.Struct, frozen=True):
     streamed: bool = False
     """The body is a stream of server-sent events."""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    length: int | None = None
+    """Bytes of the whole body, where they are known beforehand."""
 
 
 class Chunk(msgspec.Struct, frozen=True):

@@ -83,12 +83,14 @@ class Record(msgspec.Struct, omit_defaults=True):
         """Time a step of the way: `with record.step("admit"): ...`."""
         return OpenStep(self, name)
 
-    def add_step(self, name: str, start_ns: int, duration_ns: int) -> None:
-        """Write down a step that was timed elsewhere; ns since arrival."""
-        if len(self.steps) < STEPS_MAX:
-            self.steps.append(Step(name, start_ns, duration_ns))
+    def add_step(self, name: str, start_ns: int, duration_ns: int = -1) -> Step:
+        """Write down a step that is timed elsewhere; ns since arrival, -1 = not over yet."""
+        step = Step(name, start_ns, duration_ns)
+        if len(self.steps) < STEPS_MAX and self.origin_ns:
+            self.steps.append(step)
         else:
             self.steps_dropped += 1
+        return step
 
     def fail(self, error: SlipstreamError) -> None:
         """Take down why the request was not served: refused (the caller's or a limit's doing) or failed."""
@@ -98,30 +100,35 @@ class Record(msgspec.Struct, omit_defaults=True):
         self.error_code = error.code
 
     def close(self) -> None:
-        """Stop the clock. The monotonic origin is forgotten: it means nothing in another process."""
+        """Stop the clock and every step that is still open; nothing is added from here on.
+
+        The monotonic origin is forgotten: it means nothing in another process.
+        """
         self.duration_ns = self.since_arrival()
+        for step in self.steps:
+            if step.duration_ns < 0:
+                step.duration_ns = self.duration_ns - step.start_ns
         self.origin_ns = 0
 
 
 class OpenStep:
     """A step that is being timed; it is kept however its block ends."""
 
-    __slots__ = ("_name", "_record", "_start_ns")
+    __slots__ = ("_name", "_record", "_step")
 
     def __init__(self, record: Record, name: str) -> None:
         self._record = record
         self._name = name
 
     def __enter__(self) -> Self:
-        self._start_ns = clock.monotonic_ns() - self._record.origin_ns
+        self._step = self._record.add_step(self._name, clock.monotonic_ns() - self._record.origin_ns)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        record = self._record
-        end_ns = clock.monotonic_ns() - record.origin_ns
-        record.add_step(self._name, self._start_ns, end_ns - self._start_ns)
+        if self._step.duration_ns < 0:  # else the record was closed meanwhile
+            self._step.duration_ns = clock.monotonic_ns() - self._record.origin_ns - self._step.start_ns
 
 
 def open_record(*, route: str, request_id: str = "") -> Record:

@@ -1,0 +1,143 @@
+"""The routes behind the supervisor's Unix socket: records, status, login. Who asks is in the headers.
+
+The worker that passed the request on has checked the key and says in headers whose it was; nobody else
+reaches this socket.
+"""
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from slipstream.core.errors import BadRequest, NotAllowed, SlipstreamError
+from slipstream.core.record import Record
+from slipstream.gateway.control import KEY_ID, ROLE
+from slipstream.gateway.errors import error_body
+from slipstream.gateway.guard import SESSION_COOKIE
+
+RECENT_MAX = 500
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class Control(Protocol):
+    """What the supervisor lets its routes see."""
+
+    async def find_record(self, request_id: str) -> Record | None:
+        """The record of a request, None if it is not known (yet)."""
+        ...
+
+    async def recent(self, limit: int) -> Sequence[Record]:
+        """The latest records, newest first."""
+        ...
+
+    def status(self) -> dict[str, object]:
+        """How every part is doing."""
+        ...
+
+    def login(self, token: str) -> str | None:
+        """Spend a one-time token; the session's cookie value, or None."""
+        ...
+
+
+def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
+    """The application behind the socket: admin routes, then `pages`."""
+    routes: list[BaseRoute] = [
+        Route("/_slipstream/requests/{request_id}", _admin(functools.partial(_request, control))),
+        Route("/_slipstream/requests", _admin(functools.partial(_requests, control))),
+        Route("/_slipstream/status", _admin(functools.partial(_status, control))),
+        Route("/login", functools.partial(_login, control)),
+        *pages,
+    ]
+    return Starlette(
+        routes=routes, exception_handlers={SlipstreamError: _refuse, 404: _missing, 405: _missing}
+    )
+
+
+def record_json(record: Record) -> dict[str, object]:
+    """A record with all its fields, steps by name, for people and pages."""
+    fields: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
+    del fields["origin_ns"]
+    fields["steps"] = [
+        {"name": step.name, "start_ns": step.start_ns, "duration_ns": step.duration_ns}
+        for step in record.steps
+    ]
+    return fields
+
+
+def _admin(endpoint: Endpoint) -> Endpoint:
+    """Only for those whom a worker has let in; what is theirs to see is the endpoint's matter."""
+
+    async def checked(request: Request) -> Response:
+        if not request.headers.get(ROLE.decode()):
+            raise NotAllowed("This page asks for a key.", hint="Open the one-time link printed at the start.")
+        return await endpoint(request)
+
+    return checked
+
+
+def _is_admin(request: Request) -> bool:
+    return request.headers.get(ROLE.decode()) == "admin"
+
+
+async def _request(control: Control, request: Request) -> Response:
+    record = await control.find_record(request.path_params["request_id"])
+    own = record is not None and (_is_admin(request) or record.key_id == request.headers.get(KEY_ID.decode()))
+    if record is None or not own:  # the same answer for both: an id tells a stranger nothing
+        raise BadRequest("No such request is recorded.", code="not_found", status=404)
+    return _json(record_json(record))
+
+
+async def _requests(control: Control, request: Request) -> Response:
+    _require_admin(request)
+    asked = request.query_params.get("limit", "50")
+    if not asked.isdecimal() or not 1 <= int(asked) <= RECENT_MAX:
+        raise BadRequest(f"`limit` must be a whole number from 1 to {RECENT_MAX}.", param="limit")
+    return _json({"data": [record_json(record) for record in await control.recent(int(asked))]})
+
+
+async def _status(control: Control, request: Request) -> Response:
+    _require_admin(request)
+    return _json(control.status())
+
+
+async def _login(control: Control, request: Request) -> Response:
+    cookie = control.login(request.query_params.get("token", ""))
+    if cookie is None:
+        raise NotAllowed(
+            "This link was used already, or is not one of ours.",
+            hint="Start the server again for a new one, or send a key as `Authorization: Bearer KEY`.",
+        )
+    response = RedirectResponse("/", status_code=303)
+    response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")
+    return response
+
+
+def _require_admin(request: Request) -> None:
+    if not _is_admin(request):
+        raise NotAllowed("This needs an admin key.", hint="`slipstream keys create NAME --admin`", status=403)
+
+
+def _json(value: object, status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(value),
+        status,
+        media_type="application/json",
+        headers={"cache-control": "no-store", "x-content-type-options": "nosniff"},
+    )
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SlipstreamError)
+    return Response(error_body(error), error.status, media_type="application/json")
+
+
+async def _missing(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    refused = BadRequest(f"{request.url.path} does not exist here.", code="not_found", status=status)
+    return Response(error_body(refused), status, media_type="application/json")

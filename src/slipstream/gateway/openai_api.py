@@ -1,0 +1,199 @@
+"""The OpenAI dialect: which path is which call, and how the way's items become an HTTP answer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+
+import msgspec
+
+from slipstream.core.chat import Route
+from slipstream.core.errors import BadRequest, SlipstreamError, Unavailable
+from slipstream.core.meters import Counters
+from slipstream.core.ports import Chunk, Head
+from slipstream.core.record import Record, open_record
+from slipstream.flow.call import Call
+from slipstream.flow.forward import Forward, forward
+from slipstream.flow.handle import Way, handle
+from slipstream.flow.select import Catalog
+from slipstream.gateway.errors import error_body, error_event, error_headers
+from slipstream.gateway.exchange import Exchange
+from slipstream.gateway.guard import require_json, secret_of
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+
+Handler = Callable[[Exchange], Awaitable[None]]
+Items = AsyncGenerator[Head | Chunk, None]
+Pairs = Iterable[tuple[bytes, bytes]]
+
+
+class OpenAIApi:
+    """The hot routes. Each handler answers its exchange, errors included, and raises nothing of ours."""
+
+    def __init__(
+        self, way: Way, catalog: Catalog, counters: Counters, *, models: Callable[[], bytes]
+    ) -> None:
+        self._way = way
+        self._catalog = catalog
+        self._counters = counters
+        self._models = models
+        self._in_flight = 0
+        self.routes: dict[tuple[bytes, bytes], Handler] = {
+            (b"POST", b"/v1/chat/completions"): self._call(Route.CHAT),
+            (b"POST", b"/v1/completions"): self._call(Route.COMPLETIONS),
+            (b"POST", b"/v1/embeddings"): self._call(Route.EMBEDDINGS),
+            (b"GET", b"/v1/models"): self._list_models,
+        }
+        self._paths = {path: method for method, path in self.routes}
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are being answered."""
+        return self._in_flight
+
+    def find(self, exchange: Exchange) -> Handler | None:
+        """The handler of a request below `/v1/`, None if it is none of ours."""
+        handler = self.routes.get((exchange.method, exchange.path))
+        if handler is not None or not exchange.path.startswith(b"/v1/"):
+            return handler
+        return self._wrong_method if exchange.path in self._paths else self._forward
+
+    def _call(self, route: Route) -> Handler:
+        name = route.value
+
+        async def serve(exchange: Exchange) -> None:
+            record = open_record(route=name)
+            try:
+                require_json(exchange.headers)
+            except SlipstreamError as error:
+                self._refused(exchange, record, error)
+                return
+            call = Call(route, exchange.body, secret_of(exchange.headers))
+            exchange.body = b""
+            await self._answer(exchange, record, handle(call, record, self._way))
+
+        return serve
+
+    async def _answer(self, exchange: Exchange, record: Record, items: Items) -> None:
+        """Turn the way's items into an answer. The record belongs to the way."""
+        self._in_flight += 1
+        self._counters.count("requests")
+        record.in_flight = self._in_flight
+        streamed = False
+        try:
+            async with contextlib.aclosing(items):
+                async for item in items:
+                    if isinstance(item, Head):
+                        streamed = item.streamed
+                        _begin(exchange, item, record)
+                        continue
+                    events = item.events
+                    exchange.write(events[0] if len(events) == 1 else b"".join(events))
+                    if exchange.flow.write_paused:
+                        await exchange.drain()
+                exchange.finish()
+        except SlipstreamError as error:
+            self._counters.count("requests_refused" if error.status < 500 else "requests_failed")
+            if not exchange.started:
+                exchange.respond(
+                    error.status, JSON, error_body(error), _headers(record, error_headers(error))
+                )
+            elif streamed:
+                exchange.write(error_event(error))
+                exchange.finish()
+            else:
+                exchange.abort()
+        except asyncio.CancelledError:
+            if not exchange.gone:  # not the client left: we are shutting down
+                self._shut_down(exchange, streamed)
+            raise
+        finally:
+            self._in_flight -= 1
+            if exchange.gone:
+                self._counters.count("requests_aborted")
+
+    @staticmethod
+    def _shut_down(exchange: Exchange, streamed: bool) -> None:
+        error = Unavailable("The server is shutting down.", hint="Try again.", retry_after_seconds=1.0)
+        exchange.keep_alive = False
+        if not exchange.started:
+            exchange.respond(error.status, JSON, error_body(error), error_headers(error))
+        elif streamed:
+            exchange.write(error_event(error))
+            exchange.finish()
+        else:
+            exchange.abort()
+
+    def _refused(self, exchange: Exchange, record: Record, error: SlipstreamError) -> None:
+        """A call that is refused before its way begins; it is recorded all the same."""
+        self._counters.count("requests")
+        self._counters.count("requests_refused")
+        record.fail(error)
+        record.close()
+        self._way.sink.take(record)
+        exchange.respond(error.status, JSON, error_body(error), _headers(record, error_headers(error)))
+
+    async def _forward(self, exchange: Exchange) -> None:
+        """Any other request of the API goes to the upstream as it is."""
+        query = b"?" + exchange.query if exchange.query else b""
+        path = (exchange.path.removeprefix(b"/v1") + query).decode("latin-1")
+        record = open_record(route="forward")
+        request = Forward(
+            exchange.method.decode("ascii"),
+            path,
+            exchange.headers.get(b"content-type", b""),
+            exchange.body,
+            secret_of(exchange.headers),
+        )
+        await self._answer(exchange, record, forward(request, record, self._way, self._catalog))
+
+    async def _wrong_method(self, exchange: Exchange) -> None:
+        allowed = self._paths[exchange.path]
+        error = BadRequest(
+            f"{exchange.path.decode('latin-1')} takes {allowed.decode()} only.",
+            code="wrong_method",
+            status=405,
+        )
+        exchange.respond(405, JSON, error_body(error), [(b"allow", allowed)])
+
+    async def _list_models(self, exchange: Exchange) -> None:
+        record = open_record(route="models")
+        try:
+            self._way.admit(secret_of(exchange.headers), record)
+        except SlipstreamError as error:
+            exchange.respond(error.status, JSON, error_body(error), error_headers(error))
+            return
+        exchange.respond(200, JSON, self._models())
+
+
+class ModelRow(msgspec.Struct):
+    """One entry of `GET /v1/models`."""
+
+    id: str
+    owned_by: str
+    slipstream: dict[str, str | bool]
+    created: int = 0
+    object: str = "model"
+
+
+class ModelList(msgspec.Struct):
+    """The answer of `GET /v1/models`."""
+
+    data: list[ModelRow]
+    object: str = "list"
+
+
+def _begin(exchange: Exchange, head: Head, record: Record) -> None:
+    content_type = EVENT_STREAM if head.streamed else head.content_type
+    headers = _headers(record, head.headers)
+    if head.streamed:
+        headers.append((b"cache-control", b"no-cache"))
+    exchange.begin(head.status, content_type, headers, length=head.length)
+
+
+def _headers(record: Record, more: Pairs) -> list[tuple[bytes, bytes]]:
+    """The headers of every answer: its id, and the steps up to its first byte."""
+    steps = ", ".join(
+        [f"{step.name};dur={step.duration_ns / 1e6:.3f}" for step in record.steps if step.duration_ns >= 0]
+    )
+    return [(b"x-request-id", record.id.encode()), (b"server-timing", steps.encode()), *more]

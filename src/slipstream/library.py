@@ -1,0 +1,247 @@
+"""What a script gets: `model`, `generate_response` and its async twin.
+
+They use the live server of the same settings where there is one, and else run the same way inside this
+process, with the embedded model as a child of it. All of it lives on the portal's loop, so one process
+has one model however many threads and event loops call it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+import msgspec
+
+from slipstream.config import paths
+from slipstream.config.live import LiveServer, find_live
+from slipstream.config.load import load
+from slipstream.config.settings import Local, Settings, Upstream
+from slipstream.core.completion import Completion, Delta
+from slipstream.core.errors import SlipstreamError, Unavailable
+from slipstream.core.keys import keyring
+from slipstream.core.meters import Counters
+from slipstream.core.portal import PORTAL
+from slipstream.core.record import Record
+from slipstream.flow.converse import Message, chat_body, converse
+from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.store.writer import RecordWriter
+from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
+
+log = logging.getLogger(__name__)
+
+Prompt = str | Sequence[Message]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """Fields of a call that a script may set; None leaves the model's default."""
+
+    model: str = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+
+
+DEFAULTS = Options()
+
+
+class DefaultModel:
+    """The default model of the settings, called directly. Builds nothing before its first call."""
+
+    async def generate(self, prompt: Prompt, options: Options = DEFAULTS) -> Completion:
+        """The whole answer to `prompt`, with its `.usage`, `.timings`, `.model` and `.finish_reason`.
+
+        Raises `SlipstreamError`. Works under any event loop; cancelling it stops the model.
+        """
+        return await PORTAL.run(_complete(prompt, options))
+
+    async def generate_stream(self, prompt: Prompt, options: Options = DEFAULTS) -> AsyncIterator[Delta]:
+        """The answer piece by piece, each a `str` with `.arrived_ns`. Leaving the loop stops the model."""
+        async with contextlib.aclosing(_stream(prompt, options)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Delta):
+                    yield piece
+
+    def __repr__(self) -> str:
+        return "<slipstream.model: the default model of the settings>"
+
+
+model = DefaultModel()
+
+
+def generate_response(prompt: Prompt, options: Options = DEFAULTS) -> Completion:
+    """Ask the assistant and wait for the whole answer; the way of a request in full.
+
+    Raises `SlipstreamError`, and `RuntimeError` inside a running event loop, which it would block.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return PORTAL.call(_complete(prompt, options))
+    raise RuntimeError(
+        "generate_response would block the running event loop; use `await agenerate_response(prompt)` here."
+    )
+
+
+async def agenerate_response(prompt: Prompt, options: Options = DEFAULTS) -> Completion:
+    """The same for code that runs on an event loop."""
+    return await PORTAL.run(_complete(prompt, options))
+
+
+async def stream_response(prompt: Prompt, options: Options = DEFAULTS) -> AsyncIterator[Delta | Completion]:
+    """The answer piece by piece, and at the end the whole of it as a `Completion`."""
+    async with contextlib.aclosing(_stream(prompt, options)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+def list_models() -> list[ModelInfo]:
+    """The models that can be asked for: the live server's, or those this process would run."""
+    return PORTAL.call(_list_models())
+
+
+class _Runtime:
+    """What runs on the portal's loop: parts for one server, or for this process alone."""
+
+    def __init__(self, settings: Settings, server: LiveServer | None) -> None:
+        self.server = server
+        self._counters = Counters()
+        self._writer: RecordWriter | None = None
+        self._process: LocalProcess | None = None
+        self._address = LocalAddress(state="off", url="", key="", detail="")
+        self._changed = asyncio.Event()
+        if server is not None:
+            settings = _attached(settings, server)
+        elif local_enabled(settings):
+            self._process = LocalProcess(
+                settings.models.local, paths.data_folder(settings), counters=self._counters
+            )
+            self._address = LocalAddress(state="loading", url="", key="", detail="")
+        if server is None and settings.record.enabled:
+            self._writer = RecordWriter(paths.records_path(settings), settings.record, self._counters)
+        ring = keyring([], required=False)
+        self.parts: Parts = build_parts(
+            settings,
+            sink=self._writer or _Nowhere(),
+            counters=self._counters,
+            keyring=lambda: ring,
+            local_address=lambda: self._address,
+            upstream_keys={"live": server.token} if server is not None else {},
+        )
+
+    async def start(self) -> None:
+        """Start what runs beside the calls; a store that cannot be written is survived."""
+        if self._writer is not None:
+            try:
+                self._writer.start()
+            except SlipstreamError as error:
+                log.warning("requests are not recorded: %s", error)
+        if self._process is not None:
+            self._process.on_change(self._on_change)
+            await self._process.start()
+
+    async def ready(self) -> None:
+        """Wait until the embedded model has loaded, where there is one."""
+        while self._process is not None and self._address.state == "loading":
+            self._changed.clear()
+            await self._changed.wait()
+        if self._address.state == "failed":
+            raise Unavailable(f"The embedded model does not start: {self._address.detail}")
+
+    async def aclose(self) -> None:
+        """Stop the model, write the last records."""
+        await self.parts.aclose()
+        if self._process is not None:
+            await self._process.aclose()
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close, 5.0)
+
+    def _on_change(self, address: LocalAddress) -> None:
+        self._address = address
+        self._changed.set()
+
+
+class _Nowhere:
+    """Takes no record: the live server keeps the one of its own."""
+
+    def take(self, record: Record) -> None:
+        """Let it go."""
+
+
+class _Current:
+    """The runtime of the moment; built under a lock, replaced when a server comes or goes."""
+
+    runtime: _Runtime | None = None
+    lock: asyncio.Lock | None = None
+
+
+async def _runtime() -> _Runtime:
+    if _Current.lock is None:
+        _Current.lock = asyncio.Lock()
+        PORTAL.before_exit(_end)
+    async with _Current.lock:
+        settings = load()
+        server = find_live(settings)
+        runtime = _Current.runtime
+        if runtime is not None and _same(runtime.server, server):
+            return runtime
+        if runtime is not None:
+            _Current.runtime = None
+            await runtime.aclose()
+        runtime = _Runtime(settings, server)
+        await runtime.start()
+        _Current.runtime = runtime
+        return runtime
+
+
+def _same(one: LiveServer | None, other: LiveServer | None) -> bool:
+    return (one and (one.pid, one.url)) == (other and (other.pid, other.url))
+
+
+async def _end() -> None:
+    runtime, _Current.runtime = _Current.runtime, None
+    if runtime is not None:
+        await runtime.aclose()
+
+
+def _attached(settings: Settings, server: LiveServer) -> Settings:
+    """Settings under which every call goes to a live server."""
+    models = msgspec.structs.replace(
+        settings.models,
+        upstreams={"live": Upstream(url=f"{server.url.rstrip('/')}/v1", models=("*",))},
+        simulated={},
+        aliases={},
+        default="",
+        local=Local(enabled="off"),
+        embedder=msgspec.structs.replace(settings.models.embedder, enabled="off"),
+        attempts=1,
+    )
+    return msgspec.structs.replace(settings, models=models)
+
+
+async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
+    runtime = await _runtime()
+    await runtime.ready()
+    body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
+    async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _complete(prompt: Prompt, options: Options) -> Completion:
+    async with contextlib.aclosing(_talk(prompt, options)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Completion):
+                return piece
+    raise AssertionError("a conversation ends with its completion or an error")
+
+
+async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
+    async with contextlib.aclosing(PORTAL.iterate(_talk(prompt, options))) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+async def _list_models() -> list[ModelInfo]:
+    runtime = await _runtime()
+    if runtime.server is not None:
+        return await runtime.parts.remote_models("live")
+    return runtime.parts.models()

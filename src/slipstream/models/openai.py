@@ -1,0 +1,197 @@
+"""Any OpenAI-compatible server as a model: OpenAI, vLLM, Ollama, llama.cpp's server and the like.
+
+Bodies pass through byte for byte; the key comes from the settings, never from the request.
+"""
+
+import os
+import pathlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from slipstream.config.settings import Upstream
+from slipstream.core.chat import ChatRequest
+from slipstream.core.errors import ConfigurationError, UpstreamFailed
+from slipstream.core.meters import Counters
+from slipstream.core.ports import Chunk, Head
+from slipstream.core.record import Record
+from slipstream.net.client import ClientOptions, HttpClient, Response
+from slipstream.net.sse import EventSplitter
+
+EVENT_STREAM = b"text/event-stream"
+_INCLUDE_USAGE = b'{"include_usage":true}'
+_PASSED_BACK = frozenset(
+    {b"retry-after", b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens", b"openai-processing-ms"}
+)
+
+
+class OpenAIUpstream:
+    """One upstream: a pooled client to its origin, and the headers that go with every request."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Upstream,
+        *,
+        connect_seconds: float = 5.0,
+        event_bytes: int = 1024 * 1024,
+        key: str = "",
+        counters: Counters | None = None,
+    ) -> None:
+        self._name = name
+        self._event_bytes = event_bytes
+        options = ClientOptions(
+            connections=settings.connections,
+            waiting=settings.waiting,
+            wait_seconds=settings.wait_seconds,
+            idle_seconds=settings.idle_seconds,
+            life_seconds=settings.life_seconds,
+            connect_seconds=connect_seconds,
+            ca_file=settings.ca_file,
+        )
+        self._client = HttpClient(settings.url.rstrip("/"), options, counters=counters)
+        headers = [(b"accept-encoding", b"identity"), (b"user-agent", b"slipstream")]
+        key = key or _key(name, settings)
+        if key:
+            headers.append((b"authorization", b"Bearer " + key.encode()))
+        self._headers = tuple(headers)
+        self._json_headers = (*headers, (b"content-type", b"application/json"))
+
+    @property
+    def name(self) -> str:
+        """The name of the upstream in the settings."""
+        return self._name
+
+    async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
+        """Send the request as it is; of a stream ask for its usage too."""
+        if request.stream and not request.include_usage and "stream_options" not in request.fields:
+            request = request.adding("stream_options", _INCLUDE_USAGE)
+        headers = (*self._json_headers, (b"x-request-id", record.id.encode()))
+        response = await self._client.request("POST", f"/{request.route.value}", headers, request.body)
+        return self._reply(response)
+
+    async def forward(
+        self, method: str, path: str, content_type: bytes, body: bytes, record: Record
+    ) -> "UpstreamReply":
+        """Send any other request of the API on; `path` is what followed `/v1`, query included."""
+        headers = [*self._headers, (b"x-request-id", record.id.encode())]
+        if content_type:
+            headers.append((b"content-type", content_type))
+        return self._reply(await self._client.request(method, path, headers, body))
+
+    async def list_models(self) -> tuple[str, ...]:
+        """The names of the models that the upstream says it serves."""
+        return tuple(model.id for model in await self.describe_models())
+
+    async def describe_models(self) -> list["ListedModel"]:
+        """The upstream's models, with what it says of them."""
+        response = await self._client.request("GET", "/models", self._headers)
+        try:
+            body = await response.read(4 * 1024 * 1024)
+        finally:
+            response.close()
+        if response.status != 200:
+            raise UpstreamFailed(
+                f"The upstream `{self._name}` answered {response.status} when asked for its models."
+            )
+        try:
+            return msgspec.json.decode(body, type=_ModelList).data
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise UpstreamFailed(
+                f"The upstream `{self._name}` lists its models in no form we know: {error}"
+            ) from None
+
+    async def aclose(self) -> None:
+        """Close the pool."""
+        await self._client.aclose()
+
+    def _reply(self, response: Response) -> "UpstreamReply":
+        if response.status in (401, 403):
+            response.close()
+            raise UpstreamFailed(
+                f"The upstream `{self._name}` refused our key ({response.status}).",
+                code="upstream_refused_key",
+                hint=f"Check `key_env` or `key_file` in [models.upstreams.{self._name}].",
+            )
+        if 300 <= response.status < 400:
+            response.close()
+            raise UpstreamFailed(
+                f"The upstream `{self._name}` answered with a redirect, which is never followed.",
+                hint=f"Write the final address into [models.upstreams.{self._name}] url.",
+            )
+        return UpstreamReply(response, self._event_bytes)
+
+
+class UpstreamReply:
+    """An upstream's answer, framed by event where it is a stream."""
+
+    def __init__(self, response: Response, event_bytes: int) -> None:
+        content_type = response.header(b"content-type") or b"application/json"
+        self._response = response
+        self._event_bytes = event_bytes
+        streamed = content_type.startswith(EVENT_STREAM)
+        self.head = Head(
+            response.status,
+            content_type,
+            streamed=streamed,
+            length=len(response.whole) if response.whole is not None and not streamed else None,
+            headers=tuple(pair for pair in response.headers if pair[0] in _PASSED_BACK),
+        )
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._events() if self.head.streamed else self._pieces()
+
+    async def aclose(self) -> None:
+        """Give the connection back, or close it if the answer is not over: the upstream stops then."""
+        self._response.close()
+
+    async def _pieces(self) -> AsyncIterator[Chunk]:
+        response = self._response
+        if response.whole is not None:
+            yield Chunk((response.whole,), response.arrived_ns)
+            return
+        async for piece in response:
+            yield Chunk((piece.data,), piece.arrived_ns)
+
+    async def _events(self) -> AsyncIterator[Chunk]:
+        splitter = EventSplitter(self._event_bytes)
+        async for piece in self._response:
+            events = splitter.feed(piece.data)
+            if events:
+                yield Chunk(tuple(events), piece.arrived_ns)
+        rest = splitter.rest()
+        if rest.strip():
+            raise UpstreamFailed("The model's stream ended inside an event.", code="upstream_broke")
+
+
+class ListedModel(msgspec.Struct):
+    """A model as an upstream lists it; `slipstream` is filled where the upstream is a Slipstream."""
+
+    id: str
+    owned_by: str = ""
+    slipstream: dict[str, str | bool] = {}
+
+
+class _ModelList(msgspec.Struct):
+    data: list[ListedModel]
+
+
+def _key(name: str, settings: Upstream) -> str:
+    """The API key of an upstream, from its file or environment variable; empty where none is set."""
+    if settings.key_file:
+        try:
+            return pathlib.Path(settings.key_file).expanduser().read_text().strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"The key file of the upstream `{name}` cannot be read: {error.strerror}.",
+                hint=f"See [models.upstreams.{name}] key_file.",
+            ) from None
+    if settings.key_env:
+        key = os.environ.get(settings.key_env, "")
+        if not key:
+            raise ConfigurationError(
+                f"The environment variable {settings.key_env} of the upstream `{name}` is not set.",
+                hint=f"Set it, or change [models.upstreams.{name}] key_env.",
+            )
+        return key
+    return ""

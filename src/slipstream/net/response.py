@@ -1,0 +1,198 @@
+"""What a caller holds of an upstream's answer: its head, then its body as it arrives.
+
+The lower half of `Response` is driven by the connection that parses the answer; nothing here
+knows HTTP's syntax.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from slipstream.core.errors import UpstreamFailed
+
+PAUSE_BYTES = 256 * 1024
+"""Unread bytes at which the upstream is paused: as much again may come before it takes effect."""
+RESUME_BYTES = 64 * 1024
+
+
+class Piece(msgspec.Struct, frozen=True, gc=False):
+    """Bytes of a body that arrived together, and when (`clock.monotonic_ns()`)."""
+
+    data: bytes
+    arrived_ns: int
+
+
+class Source(Protocol):
+    """Where an answer comes from; the connection in the product, anything in a test."""
+
+    def cut(self) -> None:
+        """Close at once: the rest of the answer is not wanted."""
+        ...
+
+    def resume(self) -> None:
+        """Go on reading after a pause."""
+        ...
+
+
+class Response:
+    """An answer whose head has arrived.
+
+    Attributes:
+        status: the HTTP status; 0 while the head is not there yet.
+        headers: all headers in order, names in lower case.
+        arrived_ns: `clock.monotonic_ns()` when the head's last bytes arrived.
+
+    Iterating gives the body as `Piece`s, once, to one reader; chunked coding is removed. It raises
+    `UpstreamFailed` (code `upstream_broke`) where the body breaks off, after all that had arrived.
+    A cancelled iteration closes the response: nothing is left behind whoever forgets.
+    """
+
+    __slots__ = (
+        "_create_future",
+        "_error",
+        "_is_over",
+        "_is_read",
+        "_pieces",
+        "_source",
+        "_waiter",
+        "arrived_ns",
+        "headers",
+        "is_paused",
+        "is_stale",
+        "status",
+        "unread_bytes",
+    )
+
+    def __init__(self, source: Source, create_future: Callable[[], asyncio.Future[None]]) -> None:
+        self.status = 0
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.arrived_ns = 0
+        self.is_paused = False
+        self.is_stale = False
+        self.unread_bytes = 0
+        self._create_future = create_future
+        self._source: Source | None = source
+        self._pieces: deque[Piece] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: UpstreamFailed | None = None
+        self._is_over = False
+        self._is_read = False
+
+    def header(self, name: bytes) -> bytes:
+        """The first header of that lower-case name; empty where there is none."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
+
+    @property
+    def whole(self) -> bytes | None:
+        """The full body if all of it is here and nothing of it was iterated; else None."""
+        if not self._is_over or self._is_read or self._error is not None:
+            return None
+        if self._pieces is None:
+            return b""
+        if len(self._pieces) > 1:
+            joined = b"".join([piece.data for piece in self._pieces])
+            self._pieces = deque((Piece(joined, self._pieces[-1].arrived_ns),))
+        return self._pieces[0].data
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body. Raises `UpstreamFailed` (code `answer_too_large`) beyond `limit` bytes."""
+        length = self.header(b"content-length")
+        if length.isdigit() and int(length) > limit:
+            self._refuse(limit)
+        parts: list[bytes] = []
+        size = 0
+        async for piece in self:
+            size += len(piece.data)
+            if size > limit:
+                self._refuse(limit)
+            parts.append(piece.data)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of it. An unfinished answer is cancelled at its source at once. Never raises."""
+        source, self._source = self._source, None
+        self._pieces = None
+        self._is_read = True
+        if source is not None:
+            self._is_over = True
+            self._error = UpstreamFailed("The answer was closed before its end.", code="answer_closed")
+            source.cut()
+            self.wake()
+
+    def __aiter__(self) -> "Response":
+        return self
+
+    async def __anext__(self) -> Piece:
+        self._is_read = True
+        while not self._pieces:
+            if self._error is not None:
+                raise self._error
+            if self._is_over:
+                raise StopAsyncIteration
+            arrived = False
+            try:
+                await self.wait()
+                arrived = True
+            finally:
+                if not arrived:
+                    self.close()
+        piece = self._pieces.popleft()
+        self.unread_bytes -= len(piece.data)
+        if self.is_paused and self.unread_bytes <= RESUME_BYTES and self._source is not None:
+            self.is_paused = False
+            self._source.resume()
+        return piece
+
+    def _refuse(self, limit: int) -> None:
+        self.close()
+        raise UpstreamFailed(
+            f"The answer is larger than {limit} bytes.",
+            hint="Raise `models.answer_bytes`, or ask for less.",
+            code="answer_too_large",
+        )
+
+    # Driven by the connection.
+
+    @property
+    def error(self) -> UpstreamFailed | None:
+        """Why the answer broke, if it did."""
+        return self._error
+
+    def wait(self) -> asyncio.Future[None]:
+        """Done at the next event: the head, more of the body, the end. One waits at a time."""
+        waiter = self._waiter = self._create_future()
+        return waiter
+
+    def wake(self) -> None:
+        """Something happened; see `wait`."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def push(self, data: bytes, arrived_ns: int) -> None:
+        """More of the body."""
+        if self._pieces is None:
+            self._pieces = deque()
+        self._pieces.append(Piece(data, arrived_ns))
+        self.unread_bytes += len(data)
+
+    def end(self) -> None:
+        """The body is complete, the source has moved on."""
+        self._source = None
+        self._is_over = True
+
+    def fail(self, error: UpstreamFailed, *, is_stale: bool = False) -> None:
+        """It broke; what arrived before can still be read. Stale: no byte came on a kept connection."""
+        self._source = None
+        self._is_over = True
+        self._error = error
+        self.is_stale = is_stale
+        self.wake()

@@ -1,0 +1,83 @@
+"""Who may call: the keys of the store and the sessions of the pages, as the workers are told.
+
+It reads the store and does not know how or when the workers hear of it.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from slipstream.core import clock
+from slipstream.core.errors import ConfigurationError, StoreFailed
+from slipstream.core.keys import KeyEntry
+from slipstream.server.messages import Keys
+from slipstream.server.sessions import Sessions
+from slipstream.store.keys import KeyStore
+
+_log = logging.getLogger(__name__)
+
+
+def key_required(rule: Literal["auto", "always", "never"], *, has_keys: bool, loopback: bool) -> bool:
+    """Whether a request must present a key. Off loopback it always must."""
+    return not loopback or rule == "always" or (rule == "auto" and has_keys)
+
+
+def check_address(host: str, *, has_keys: bool, loopback: bool) -> None:
+    """Raise `ConfigurationError` for an address that others can reach while there is no key."""
+    if not loopback and not has_keys:
+        raise ConfigurationError(
+            f"{host} can be reached from other machines, and there is no key yet.",
+            hint="Make one with `slipstream keys create NAME`, or listen on 127.0.0.1.",
+            code="public_without_key",
+        )
+
+
+class Access:
+    """The keys and sessions that are valid now. While the store cannot be read, the last known keys stand."""
+
+    def __init__(
+        self, store: KeyStore, rule: Literal["auto", "always", "never"], *, loopback: bool
+    ) -> None:
+        self.sessions = Sessions()
+        self.failure = ""
+        """Why the store could not be read, empty if it could."""
+        self._store = store
+        self._rule = rule
+        self._loopback = loopback
+        self._version = store.version()
+        self._keys: Sequence[KeyEntry] = tuple(store.active())
+        # Once a key was asked for, revoking the last one must not open the doors.
+        self._had_keys = bool(self._keys)
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether a valid key exists."""
+        return bool(self._keys)
+
+    @property
+    def required(self) -> bool:
+        """Whether a request must present a key."""
+        return key_required(self._rule, has_keys=self._had_keys, loopback=self._loopback)
+
+    def read(self) -> None:
+        """Read the keys again if they changed; may block for a moment."""
+        try:
+            version = self._store.version()
+            if version != self._version:
+                self._keys, self._version = tuple(self._store.active()), version
+                self._had_keys = self._had_keys or bool(self._keys)
+        except StoreFailed as error:
+            if not self.failure:
+                _log.error("the keys cannot be read, those known go on being valid: %s", error)
+            self.failure = str(error)
+        else:
+            self.failure = ""
+
+    def message(self) -> Keys:
+        """What a worker is told."""
+        entries = (*self._keys, *self.sessions.entries(clock.monotonic_ns()))
+        return Keys(entries=entries, required=self.required)
+
+    def login(self, token: str) -> str | None:
+        """Spend a one-time token; the new session's cookie value, or None."""
+        return self.sessions.login(token, clock.monotonic_ns())

@@ -1,0 +1,77 @@
+"""What the supervisor and its workers say to each other, as data; it does not know how it travels.
+
+Encoded as msgpack, one message a frame. Both ends are always the same version: one started the other.
+"""
+
+import msgspec
+
+from slipstream.core.keys import KeyEntry
+from slipstream.models.local_process import LocalAddress
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What every message is: frozen, tagged with its own name."""
+
+
+class Begin(Message):
+    """Supervisor: first of all, what to serve."""
+
+    settings: bytes
+    """All settings, as JSON."""
+    slot: int
+    control_socket: str
+    """Path of the Unix socket that answers pages and admin routes."""
+
+
+class Keys(Message):
+    """Supervisor: who may call from now on. Replaces what was known."""
+
+    entries: tuple[KeyEntry, ...]
+    """Keys, and the sessions of pages: a session's secret is the value of its cookie."""
+    required: bool
+
+
+class Local(Message):
+    """Supervisor: where the embedded model answers from now on."""
+
+    address: LocalAddress
+
+
+class Drain(Message):
+    """Supervisor: accept nothing more, finish what runs within `seconds`, end. A second one replaces it."""
+
+    seconds: float
+
+
+class Ready(Message):
+    """Worker: it serves."""
+
+    pid: int
+
+
+class Leaving(Message):
+    """Worker: somebody else asked it to end; it accepts nothing more and drains."""
+
+
+class Refused(Message):
+    """Worker: the settings cannot be served; starting again would not help."""
+
+    message: str
+    hint: str
+
+
+class Records(Message):
+    """Worker: closed records, each one encoded by itself."""
+
+    items: tuple[msgspec.Raw, ...]
+
+
+class Status(Message):
+    """Worker, every second and as its last word: how it does."""
+
+    in_flight: int
+    counters: dict[str, int]
+
+
+ToWorker = Begin | Keys | Local | Drain
+FromWorker = Ready | Leaving | Refused | Records | Status

@@ -1,0 +1,92 @@
+"""The supervisor's side of the records: what workers send goes to the one writer, what pages ask is read.
+
+It does not know when records are committed or deleted; that is the store's.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from slipstream.config.settings import Recording
+from slipstream.core.errors import StoreFailed
+from slipstream.core.meters import Counters
+from slipstream.core.record import Record
+from slipstream.store.records import RecordStore
+from slipstream.store.writer import RecordWriter
+
+_decode = msgspec.msgpack.Decoder(Record).decode
+_log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Takes the records of all workers and finds them again.
+
+    Where recording is switched off nothing is opened, and nothing is found.
+    """
+
+    def __init__(self, path: Path, settings: Recording, counters: Counters) -> None:
+        self._path = path
+        self._counters = counters
+        self._writer = RecordWriter(path, settings, counters) if settings.enabled else None
+        self._reader: RecordStore | None = None
+
+    def start(self) -> None:
+        """Open the file and begin to write. Raises `ConfigurationError` for a file that is not ours."""
+        if self._writer is not None:
+            self._writer.start()
+
+    def take(self, items: Sequence[msgspec.Raw]) -> None:
+        """Keep what a worker sent; what cannot be read or finds no room is dropped and counted."""
+        if self._writer is None:
+            return
+        for item in items:
+            try:
+                record = _decode(item)
+            except msgspec.MsgspecError as error:
+                _log.error("a worker sent a record that cannot be read: %s", error)
+                self._counters.count("records_dropped")
+            else:
+                self._writer.take(record)
+
+    async def find(self, record_id: str) -> Record | None:
+        """One record, committed or not. Raises `StoreFailed`."""
+        if self._writer is None:
+            return None
+        waiting = self._writer.find(record_id)
+        return waiting or await asyncio.to_thread(self._get, record_id)
+
+    async def recent(self, limit: int) -> Sequence[Record]:
+        """The latest committed records, newest first. Raises `StoreFailed`."""
+        return await asyncio.to_thread(self._recent, limit) if self._writer is not None else ()
+
+    def health(self) -> dict[str, object]:
+        """How the store does, as JSON-ready values."""
+        writer = self._writer
+        if writer is None:
+            return {"enabled": False}
+        detail = str(writer.last_error) if writer.last_error is not None else ""
+        return {"enabled": True, "healthy": writer.healthy, "detail": detail, "waiting": writer.waiting}
+
+    async def aclose(self, seconds: float) -> None:
+        """Commit what is left, for at most `seconds`; what is left then is dropped and counted."""
+        if self._writer is not None:
+            await asyncio.to_thread(self._writer.close, seconds)
+        if self._reader is not None:
+            try:
+                await asyncio.to_thread(self._reader.close)
+            except StoreFailed as error:
+                _log.warning("the record store did not close well: %s", error)
+
+    def _get(self, record_id: str) -> Record | None:
+        return self._opened().get(record_id)
+
+    def _recent(self, limit: int) -> list[Record]:
+        return self._opened().recent(limit)
+
+    def _opened(self) -> RecordStore:
+        if self._reader is None:
+            self._reader = RecordStore(self._path)
+        return self._reader

@@ -1,0 +1,57 @@
+"""Who is logged in to the pages: one-time tokens that become sessions. Held in memory, by digest only.
+
+A session is a `KeyEntry` whose secret is the value of its cookie, so that whoever checks keys checks it too.
+"""
+
+import secrets
+
+import msgspec
+
+from slipstream.core.keys import KeyEntry, digest
+
+TOKENS_MAX = 16
+SESSIONS_MAX = 64
+SESSION_SECONDS = 7 * 24 * 3600.0
+
+
+class _Session(msgspec.Struct, frozen=True):
+    entry: KeyEntry
+    ends_ns: int
+
+
+class Sessions:
+    """Tokens that were issued and sessions that run. The oldest makes room at `TOKENS_MAX`, `SESSIONS_MAX`."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[bytes, None] = {}
+        self._running: dict[bytes, _Session] = {}
+
+    def issue(self) -> str:
+        """A token that opens one session. Shown to the person at the terminal, kept as a digest."""
+        token = secrets.token_urlsafe(32)
+        _bounded(self._tokens, TOKENS_MAX - 1)
+        self._tokens[digest(token)] = None
+        return token
+
+    def login(self, token: str, now_ns: int) -> str | None:
+        """Spend a token; the new session's cookie value, or None if the token is not known or was spent."""
+        presented = digest(token)
+        if presented not in self._tokens:
+            return None
+        del self._tokens[presented]
+        cookie = secrets.token_urlsafe(32)
+        key = digest(cookie)
+        entry = KeyEntry(id=f"page-{key.hex()[:8]}", digest=key, tenant="local", role="admin")
+        _bounded(self._running, SESSIONS_MAX - 1)
+        self._running[key] = _Session(entry, now_ns + int(SESSION_SECONDS * 1e9))
+        return cookie
+
+    def entries(self, now_ns: int) -> tuple[KeyEntry, ...]:
+        """The sessions that are valid now, as keys. Forgets the others."""
+        self._running = {key: one for key, one in self._running.items() if one.ends_ns > now_ns}
+        return tuple(one.entry for one in self._running.values())
+
+
+def _bounded(entries: dict[bytes, None] | dict[bytes, _Session], most: int) -> None:
+    while len(entries) > most:
+        del entries[next(iter(entries))]

@@ -1,0 +1,164 @@
+"""A worker process: serves the public socket it inherited, and does what the supervisor says.
+
+Started as `python -m slipstream.server.worker LISTENER LINE` with the two descriptors' numbers.
+It ends when it has drained, and at once when the line to its supervisor breaks: no orphan is left.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+
+import msgspec
+
+from slipstream.config.logs import set_up_logs
+from slipstream.config.settings import Settings
+from slipstream.core.errors import SlipstreamError
+from slipstream.core.keys import keyring
+from slipstream.core.meters import Counters
+from slipstream.gateway.server import GatewayServer
+from slipstream.models.local_process import LocalAddress
+from slipstream.server import messages
+from slipstream.server.channel import Channel
+from slipstream.server.sink import ChannelSink, NoSink
+from slipstream.wiring import build_parts
+
+_STATUS_SECONDS = 1.0
+_FLUSH_SECONDS = 3.0  # for the last records, once nothing is served any more
+_ABANDON_SECONDS = 2.0  # for ending tidily once the supervisor is gone
+
+
+class Worker:
+    """What one worker was told last, and the line on which it was told."""
+
+    def __init__(self) -> None:
+        self.channel: Channel[messages.ToWorker] = Channel(messages.ToWorker, self._on_message, self._on_close)
+        self._counters = Counters()
+        self._local = LocalAddress()
+        self._keyring = keyring((), required=True)
+        self._begin: messages.Begin | None = None
+        self._began = asyncio.Event()
+        self._drain_seconds: float | None = None  # None = go on serving
+        self._ordered = asyncio.Event()  # to drain, or to drain faster
+        self._terms = 0
+
+    async def run(self, listener: socket.socket) -> int:
+        """Serve `listener` until told to end; the exit status."""
+        await self._began.wait()
+        if self._begin is None:
+            return 1
+        settings = msgspec.json.decode(self._begin.settings, type=Settings)
+        set_up_logs(settings.log)
+        sink = ChannelSink(self.channel, settings.record, self._counters) if settings.record.enabled else NoSink()
+        try:
+            parts = build_parts(
+                settings,
+                sink=sink,
+                counters=self._counters,
+                keyring=lambda: self._keyring,
+                local_address=lambda: self._local,
+            )
+            server = GatewayServer(
+                settings,
+                parts,
+                keyring=lambda: self._keyring,
+                control_socket=self._begin.control_socket,
+                counters=self._counters,
+            )
+            parts.start()
+            await server.start(listener)
+        except SlipstreamError as error:
+            self.channel.send(messages.Refused(error.message, error.hint))
+            return 1
+        self.channel.send(messages.Ready(os.getpid()))
+        reports = asyncio.create_task(self._report(server))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
+        await self._ordered.wait()
+        await self._drain(server)
+        await server.aclose()
+        await parts.aclose()
+        reports.cancel()
+        if isinstance(sink, ChannelSink):
+            await sink.close(_FLUSH_SECONDS)
+        self.channel.send(messages.Status(0, self._counters.snapshot()))
+        return 0
+
+    async def hang_up(self) -> None:
+        """Let what was said arrive, then close the line."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
+        self.channel.close()
+
+    async def _drain(self, server: GatewayServer) -> None:
+        server.begin_drain()
+        while self._ordered.is_set():
+            self._ordered.clear()
+            assert self._drain_seconds is not None
+            draining = asyncio.ensure_future(server.drain(self._drain_seconds))
+            faster = asyncio.ensure_future(self._ordered.wait())
+            await asyncio.wait((draining, faster), return_when=asyncio.FIRST_COMPLETED)
+            faster.cancel()
+            draining.cancel()
+            await asyncio.wait((draining, faster))
+
+    async def _report(self, server: GatewayServer) -> None:
+        while True:
+            await asyncio.sleep(_STATUS_SECONDS)
+            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot()))
+
+    def _on_message(self, message: messages.ToWorker) -> None:
+        match message:
+            case messages.Begin():
+                self._begin = message
+                self._began.set()
+            case messages.Keys(entries, required):
+                self._keyring = keyring(entries, required=required)
+            case messages.Local(address):
+                self._local = address
+            case messages.Drain(seconds):
+                self._order(seconds)
+
+    def _on_close(self) -> None:
+        """The supervisor is gone. Nobody will restart, drain or record: end now."""
+        asyncio.get_running_loop().call_later(_ABANDON_SECONDS, os._exit, 1)
+        self._began.set()
+        self._order(0.0)
+
+    def _on_sigterm(self, settings: Settings) -> None:
+        self._terms += 1
+        if self._terms > 1:
+            self._order(0.0)
+        elif self._drain_seconds is None:
+            self.channel.send(messages.Leaving())
+            self._order(settings.server.drain_seconds)
+
+    def _order(self, seconds: float) -> None:
+        self._drain_seconds = seconds
+        self._ordered.set()
+
+
+async def _serve(listener: socket.socket, line: socket.socket) -> int:
+    worker = Worker()
+    await asyncio.get_running_loop().create_unix_connection(lambda: worker.channel, sock=line)
+    try:
+        return await worker.run(listener)
+    finally:
+        await worker.hang_up()
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker on the descriptors named in `arguments`; the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the supervisor, which drains us
+    listener, line = (socket.socket(fileno=int(number)) for number in arguments)
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        new_event_loop = asyncio.new_event_loop
+    with listener, asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_serve(listener, line))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

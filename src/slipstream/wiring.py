@@ -1,0 +1,216 @@
+"""From settings to running parts: the only place that names concrete classes."""
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+
+from msgspec import Struct
+
+from slipstream.config.settings import Settings
+from slipstream.core.chat import Route
+from slipstream.core.errors import SlipstreamError
+from slipstream.core.keys import Keyring
+from slipstream.core.meters import Counters
+from slipstream.core.ports import Model, RecordSink
+from slipstream.flow.admit import Admit
+from slipstream.flow.attempt import Attempts, Patience
+from slipstream.flow.flight import Flights
+from slipstream.flow.handle import Way
+from slipstream.flow.select import Catalog, Target
+from slipstream.models.assets import find_gguf
+from slipstream.models.local import LocalModel
+from slipstream.models.local_process import LocalAddress
+from slipstream.models.openai import OpenAIUpstream
+from slipstream.models.simulated import SimulatedModel
+
+log = logging.getLogger(__name__)
+
+DISCOVER_SECONDS = 60.0
+"""How often an upstream that names no models in the settings is asked for them."""
+
+DISCOVER_RETRY_SECONDS = 5.0
+"""How soon it is asked again after it did not answer."""
+
+_EMBEDDINGS = frozenset((Route.EMBEDDINGS,))
+_ALL = frozenset(Route)
+
+
+class ModelInfo(Struct, frozen=True):
+    """What `GET /v1/models` and `slipstream models` tell of a model."""
+
+    name: str
+    owner: str
+    backend: str
+    state: str
+    default: bool
+    alias_of: str = ""
+
+    def details(self) -> dict[str, str | bool]:
+        """What goes under `slipstream` in a model's entry."""
+        details: dict[str, str | bool] = {
+            "backend": self.backend,
+            "state": self.state,
+            "default": self.default,
+        }
+        if self.alias_of:
+            details["alias_of"] = self.alias_of
+        return details
+
+
+class Parts:
+    """What serves requests: the way with its models. Built without a running loop, started on one."""
+
+    def __init__(
+        self, settings: Settings, way: Way, catalog: Catalog, local_address: Callable[[], LocalAddress]
+    ) -> None:
+        self.way = way
+        self.catalog = catalog
+        self._settings = settings
+        self._local_address = local_address
+        self._models: list[tuple[str, str, Model]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, owner: str, backend: str, model: Model, targets: list[Target]) -> None:
+        """Take in a model that the settings name."""
+        self._models.append((owner, backend, model))
+        self.catalog.offer(owner, targets)
+
+    def start(self) -> None:
+        """Begin what runs beside the requests: asking upstreams for their models."""
+        for owner, _, model in self._models:
+            if isinstance(model, OpenAIUpstream) and not self._settings.models.upstreams[owner].models:
+                self._tasks.append(asyncio.get_running_loop().create_task(self._discover(owner, model)))
+
+    def loading(self) -> list[str]:
+        """Names of the models that are configured and cannot answer yet."""
+        address = self._local_address()
+        return [self._settings.models.local.name] if address.state in ("loading", "failed") else []
+
+    def models(self) -> list[ModelInfo]:
+        """Every model that can be asked for."""
+        return list(self._infos())
+
+    async def remote_models(self, owner: str) -> list[ModelInfo]:
+        """The models of an upstream that is a Slipstream itself."""
+        upstream = next(model for name, _, model in self._models if name == owner)
+        assert isinstance(upstream, OpenAIUpstream)
+        return [
+            ModelInfo(
+                listed.id,
+                listed.owned_by,
+                str(listed.slipstream.get("backend", "")),
+                str(listed.slipstream.get("state", "")),
+                bool(listed.slipstream.get("default", False)),
+                alias_of=str(listed.slipstream.get("alias_of", "")),
+            )
+            for listed in await upstream.describe_models()
+        ]
+
+    async def aclose(self) -> None:
+        """Stop and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        for _, _, model in self._models:
+            await model.aclose()
+
+    def _infos(self) -> Iterator[ModelInfo]:
+        backends = {owner: backend for owner, backend, _ in self._models}
+        try:
+            default = self.catalog.default(Route.CHAT)
+        except SlipstreamError:
+            default = ""
+        aliases = self._settings.models.aliases
+        for name in self.catalog.names:
+            owner = self.catalog.owner_of(name)
+            state = self._local_address().state if backends.get(owner) == "local" else "ready"
+            yield ModelInfo(
+                name, owner, backends.get(owner, ""), state, name == default, alias_of=aliases.get(name, "")
+            )
+
+    async def _discover(self, owner: str, upstream: OpenAIUpstream) -> None:
+        """Keep the catalog true to what the upstream says it serves; until then every name is passed on."""
+        known = False
+        while True:
+            try:
+                names = await upstream.list_models()
+            except SlipstreamError as error:
+                log.warning("the upstream %s did not list its models: %s", owner, error)
+                await asyncio.sleep(DISCOVER_SECONDS if known else DISCOVER_RETRY_SECONDS)
+                continue
+            known = True
+            self.catalog.offer(owner, [Target(upstream, name, _ALL) for name in names])
+            await asyncio.sleep(DISCOVER_SECONDS)
+
+
+def build_parts(
+    settings: Settings,
+    *,
+    sink: RecordSink,
+    counters: Counters,
+    keyring: Callable[[], Keyring],
+    local_address: Callable[[], LocalAddress],
+    upstream_keys: Mapping[str, str] | None = None,
+) -> Parts:
+    """Build what `settings` ask for. Opens nothing; raises `ConfigurationError` for what cannot be built.
+
+    `upstream_keys` holds keys of upstreams that stand in no file and no variable.
+    """
+    models = settings.models
+    catalog = Catalog(default=models.default, aliases=models.aliases)
+    patience = Patience(
+        models.attempts, models.first_token_seconds, models.idle_seconds, models.total_seconds
+    )
+    flights = Flights(
+        Attempts(catalog, patience, counters), patience, counters, backlog_bytes=models.backlog_bytes
+    )
+    way = Way(Admit(keyring), flights, sink, os.urandom(16))
+    parts = Parts(settings, way, catalog, local_address)
+    for name, upstream in models.upstreams.items():
+        model = OpenAIUpstream(
+            name,
+            upstream,
+            connect_seconds=models.connect_seconds,
+            event_bytes=models.event_bytes,
+            counters=counters,
+        )
+        parts.add(
+            name, "openai", model, [Target(model, served, _ALL) for served in upstream.models or ("*",)]
+        )
+    for name, simulated in models.simulated.items():
+        script = SimulatedModel(name, simulated)
+        parts.add(name, "simulated", script, [Target(script, name, _ALL)])
+    if local_enabled(settings):
+        local = LocalModel(models.local, local_address, event_bytes=models.event_bytes)
+        parts.add("local", "local", local, [Target(local, models.local.name)])
+    if embedder_enabled(settings):
+        from slipstream.models.embedder import EmbedderModel
+
+        embedder = EmbedderModel(models.embedder)
+        parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
+    return parts
+
+
+def local_enabled(settings: Settings) -> bool:
+    """Whether the embedded model is to run: asked for, or nothing else is configured and it is installed."""
+    local = settings.models.local
+    if local.enabled != "auto":
+        return local.enabled == "on"
+    if settings.models.upstreams or settings.models.simulated:
+        return False
+    return importlib.util.find_spec("xllamacpp") is not None and find_gguf(settings) is not None
+
+
+def embedder_enabled(settings: Settings) -> bool:
+    """Whether the embedder is served: asked for, or installed and no upstream serves embeddings."""
+    embedder = settings.models.embedder
+    if embedder.enabled != "auto":
+        return embedder.enabled == "on"
+    if settings.models.upstreams:
+        return False
+    return all(importlib.util.find_spec(name) for name in ("onnxruntime", "tokenizers", "numpy"))
