@@ -106,8 +106,8 @@ def test_five_thousand_requests_leave_nothing_behind() -> None:
         assert recorded["aborted"] == pytest.approx(seen["left"], abs=5)  # left after its last byte: served
         assert recorded["failed"] > 0  # two attempts at a 2 % error rate: some fail twice
         assert seen["left"] > 100
-        assert model.running == 0
-        assert model.queued == 0
+        assert model.slots.running == 0
+        assert model.slots.waiting == 0
         assert len(asyncio.all_tasks()) == 1
 
     virtual.run(main())
@@ -171,6 +171,6 @@ def test_a_silent_model_is_given_up() -> None:
         (record,) = sink.records
         assert (record.outcome, record.error_code, record.status) == ("failed", "upstream_timeout", 504)
         await asyncio.sleep(0)
-        assert model.running == 0
+        assert model.slots.running == 0
 
     virtual.run(main())

@@ -16,8 +16,8 @@ from slipstream.optimization.preprocess import (
 )
 
 PIECES = st.sampled_from(
-    ["a", " ", "\t", "\n", "\r", "\r\n", "```", "~~~", "`", "````", "\x00", "\x0c", "\x85", "é", "e\u0301", "\u1fef",
-     "    ", "\u2028", "\n\n\n", "<|im_end|>", "</s>", "<", "word"]
+    ["a", " ", "\t", "\n", "\r", "\r\n", "```", "~~~", "`", "````", "\x00", "\x0c", "\x85", "é", "e\u0301",
+     "\u1fef", "    ", "\u2028", "\n\n\n", "<|im_end|>", "</s>", "<", "word"]
 )  # fmt: skip
 TEXTS = st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=60)
 

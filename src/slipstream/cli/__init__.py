@@ -7,7 +7,7 @@ import contextlib
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,11 +87,30 @@ def resolve(name: str) -> click.Command:
     help="Settings file; else $SLIPSTREAM_CONFIG, else slipstream.toml here.",
 )
 @click.version_option(package_name="slipstream", message="slipstream %(version)s")
-def slipstream(config: Path | None) -> None:
+@click.pass_context
+def slipstream(context: click.Context, config: Path | None) -> None:
     """The performance layer for AI assistants.
 
     Put it in front of any model, see where the time goes, and have it fix what is slow.
     """
+    if config is not None:
+        context.with_resource(_file_for_all(config))
+
+
+@contextlib.contextmanager
+def _file_for_all(config: Path) -> Iterator[None]:
+    """Let whoever loads settings while the command runs find the file, its child processes too."""
+    from slipstream.config.load import FILE_VARIABLE
+
+    before = os.environ.get(FILE_VARIABLE)
+    os.environ[FILE_VARIABLE] = str(config.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[FILE_VARIABLE]
+        else:
+            os.environ[FILE_VARIABLE] = before
 
 
 def load_settings(flags: Mapping[str, object] | None = None) -> "Settings":

@@ -61,21 +61,21 @@ class Closed(msgspec.Struct, frozen=True):
 class PoolSnapshot(msgspec.Struct, frozen=True):
     """A pool as it is now, and what it has counted since it was made."""
 
-    open: int
+    open: int = 0
     """Resources open: idle or in use."""
-    opening: int
-    idle: int
-    in_use: int
-    waiting: int
-    created: int
-    reused: int
-    refused: int
+    opening: int = 0
+    idle: int = 0
+    in_use: int = 0
+    waiting: int = 0
+    created: int = 0
+    reused: int = 0
+    refused: int = 0
     """Askers turned away because `waiting` was full."""
-    timed_out: int
+    timed_out: int = 0
     """Waiters who gave up after `wait_ns`."""
-    stale: int
+    stale: int = 0
     """Resources that turned out dead when they were used again."""
-    closed: Closed
+    closed: Closed = Closed()
 
 
 class Slot(Generic[T]):
@@ -255,10 +255,14 @@ class Pool(Generic[T, W]):
             times.append(next(iter(self._queue)).deadline_ns)
         return min(times, default=None)
 
-    def warm(self, now_ns: int) -> list[Slot[T]]:
-        """Opening slots that are missing to the minimum; each is to be filled, then released."""
-        missing = min(self.limits.minimum, self.limits.size) - len(self._slots)
-        return [slot for _ in range(missing) if (slot := self._new(now_ns)) is not None]
+    @property
+    def is_cold(self) -> bool:
+        """Whether fewer than `minimum` slots exist."""
+        return len(self._slots) < self.limits.minimum and not self.is_shut
+
+    def warm(self, now_ns: int) -> Slot[T] | None:
+        """An opening slot while fewer than `minimum` exist: fill it, then release it."""
+        return self._new(now_ns) if self.is_cold else None
 
     def shut(self) -> tuple[list[Slot[T]], list[Ticket[T, W]]]:
         """End: the idle slots to close and the waiters to turn away. Held ones go when released."""

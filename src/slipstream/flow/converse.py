@@ -32,7 +32,7 @@ class _Error(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     choices: list[_Choice] = []
-    error: _Error | None = None
+    error: _Error | str | None = None
 
 
 def chat_body(prompt: str | Sequence[Message], model: str = "", **options: object) -> bytes:
@@ -82,17 +82,20 @@ def _pieces(chunk: Chunk) -> list[Delta]:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise UpstreamFailed(f"The model sent an event that is not understood: {error}.") from None
         if seen.error is not None:
-            raise UpstreamFailed(
-                seen.error.message or "The model's answer broke.", code=str(seen.error.code or "")
-            )
+            error = _error(seen.error)
+            raise UpstreamFailed(error.message or "The model's answer broke.", code=str(error.code or ""))
         pieces.extend(delta(c.delta.content, chunk.arrived_ns) for c in seen.choices if c.delta.content)
     return pieces
+
+
+def _error(seen: _Error | str | None) -> _Error:
+    return seen if isinstance(seen, _Error) else _Error(seen or "")
 
 
 def _refusal(status: int, body: bytes) -> SlipstreamError:
     """The error in an unstreamed answer to a streamed call."""
     try:
-        error = msgspec.json.decode(body, type=_Event).error or _Error()
+        error = _error(msgspec.json.decode(body, type=_Event).error)
     except (msgspec.DecodeError, msgspec.ValidationError):
         error = _Error(body[:200].decode(errors="replace"))
     kind = BadRequest if 400 <= status < 500 else UpstreamFailed

@@ -17,6 +17,9 @@ GAPS_MAX = 512
 DONE = b"data: [DONE]\n\n"
 
 
+_ABSENT = msgspec.Raw(b"null")
+
+
 class _Cached(msgspec.Struct):
     cached_tokens: int | None = None
 
@@ -30,7 +33,7 @@ class _Usage(msgspec.Struct):
 class _Delta(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: msgspec.Raw = _ABSENT
     refusal: str | None = None
 
 
@@ -43,7 +46,7 @@ class _Choice(msgspec.Struct):
 class _Event(msgspec.Struct):
     choices: list[_Choice] = []
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _ABSENT
 
 
 _EVENT = msgspec.json.Decoder(_Event)
@@ -147,7 +150,7 @@ class Observer:
             seen = _EVENT.decode(data)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
             return True  # not for us to judge: the caller's own parser may know this event
-        if seen.error is not None:
+        if seen.error != _ABSENT:
             self._failed_status = 502
             record.error_type = "upstream_error"
         if any(_has_token(choice) for choice in seen.choices):
@@ -214,4 +217,4 @@ def _has_token(choice: _Choice) -> bool:
     delta = choice.delta
     if delta is None:
         return bool(choice.text)
-    return bool(delta.content or delta.reasoning_content or delta.refusal or delta.tool_calls is not None)
+    return bool(delta.content or delta.reasoning_content or delta.refusal or delta.tool_calls != _ABSENT)

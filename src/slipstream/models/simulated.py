@@ -149,7 +149,7 @@ class SimulatedModel:
         reply = SimulatedReply(self, plan, ticket)
         opened = False
         try:
-            if plan.head.status == 200:
+            if not plan.immediate:
                 await self._enter(ticket, record)
             await reply.begin()
             opened = True
@@ -221,12 +221,11 @@ class SimulatedReply:
         while self._state == "open":
             act = self._first or await self._next()
             self._first = None
-            if act.events and act.end not in ("hang", "cut", "close"):
-                if act.end:
+            if act.events:
+                if act.end == "done":
                     self._leave("served")
-                return Chunk(act.events, clock.monotonic_ns())
-            if act.events:  # the end comes after them
-                self._first = Act(0, (), act.end)
+                elif act.end:  # it comes after them
+                    self._first = Act(0, (), act.end)
                 return Chunk(act.events, clock.monotonic_ns())
             if act.end:
                 await self._finish(act)

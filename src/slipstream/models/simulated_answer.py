@@ -29,12 +29,13 @@ _WORDS = (
     "time the of a request is spent where nobody looks so measure first then change one thing and measure "
     "again until what remains slow has name queue model network cache token stream answer always wait less "
     "when work moves earlier or never happens at all good numbers tell truth about load even under pressure"
-).split()
-_UNICODE = "naïve zażółć crème straße Ελλάδα привет שלום 東京 한국어 ไทย 🙂 👩‍💻 éte\u0301 ½ ∑".split()
+)
+_UNICODE = "naïve zażółć crème straße Ελλάδα привет שלום 東京 한국어 ไทย 🙂 👩\u200d💻 e\u0301te\u0301 ½ ∑"
+_VOCABULARIES = {False: _WORDS.split(), True: _UNICODE.split()}
 
 
 class Usage(Struct, frozen=True):
-    """Tokens of one answer: a word is a token of the answer, four characters one of the prompt (an estimate)."""
+    """Tokens of one answer: each word of it is one, and (an estimate) every four characters of the prompt."""
 
     prompt: int
     output: int
@@ -43,7 +44,7 @@ class Usage(Struct, frozen=True):
 class Events:
     """The server-sent events of one answer."""
 
-    __slots__ = ("_after", "_chat", "_end", "_tail", "_token")
+    __slots__ = ("_after", "_chat", "_start", "_tail", "_token")
 
     def __init__(self, identity: str, created: int, *, request: ChatRequest, usage: bool) -> None:
         chat = request.route is Route.CHAT
@@ -58,7 +59,7 @@ class Events:
             )
         )
         self._chat = chat
-        self._end = start
+        self._start = start
         self._tail = b',"usage":null}\n\n' if usage else b"}\n\n"
         self._token = start + b'"choices":[{"index":0,' + (b'"delta":{"content":' if chat else b'"text":')
         self._after = (b"}" if chat else b"") + b',"logprobs":null,"finish_reason":null}]' + self._tail
@@ -67,8 +68,9 @@ class Events:
         """What comes before the first token."""
         if not self._chat:
             return ()
-        delta = b'"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]'
-        return (self._end + delta + self._tail,)
+        delta = b'{"role":"assistant","content":""}'
+        choice = b'"choices":[{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}]' % delta
+        return (self._start + choice + self._tail,)
 
     def text(self, words: str) -> bytes:
         """A piece of the answer."""
@@ -81,11 +83,11 @@ class Events:
             content,
             msgspec.json.encode(reason),
         )
-        return self._end + choice + (b',"usage":%b}\n\n' % _usage(usage) if usage else self._tail)
+        return self._start + choice + (b',"usage":%b}\n\n' % _usage(usage) if usage else self._tail)
 
     def usage(self, usage: Usage) -> bytes:
         """The event that holds nothing but the usage."""
-        return self._end + b'"choices":[],"usage":%b}\n\n' % _usage(usage)
+        return self._start + b'"choices":[],"usage":%b}\n\n' % _usage(usage)
 
 
 def whole(
@@ -113,7 +115,7 @@ def whole(
 
 def words(request: ChatRequest, count: int, *, seed: int, unicode: bool = False) -> list[str]:
     """The answer's tokens: the same prompt and seed give the same ones, whatever else is asked for."""
-    vocabulary = _UNICODE if unicode else _WORDS
+    vocabulary = _VOCABULARIES[unicode]
     key = zlib.crc32(_prompt(request), seed & 0xFFFFFFFF)
     size = len(vocabulary)
     place, step = key % size, 1 + (key >> 8) % (size - 1)

@@ -11,6 +11,7 @@ from statistics import NormalDist
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from slipstream.config.settings import Simulated
 from slipstream.core.chat import ChatRequest, Route
@@ -70,12 +71,10 @@ class Timing(Struct, frozen=True):
         if not median_ms:
             return 0
         settings = self.settings
-        factor = (
-            log_normal(settings.spread, settings.seed, index=self.index, draw=draw)
-            if settings.spread
-            else 1.0
-        )
-        return int(median_ms * 1e6 * factor * (1.0 + settings.slowdown * max(0, running - 1)))
+        nanoseconds = median_ms * 1e6 * (1.0 + settings.slowdown * max(0, running - 1))
+        if settings.spread:
+            nanoseconds *= log_normal(settings.spread, settings.seed, index=self.index, draw=draw)
+        return int(nanoseconds)
 
 
 class Plan(Struct, frozen=True):
@@ -93,15 +92,17 @@ class Plan(Struct, frozen=True):
     body: bytes = b""
     """The whole body of an unstreamed answer or of an error."""
 
+    @property
+    def immediate(self) -> bool:
+        """It is answered at once, without a slot: an error or a redirect."""
+        failure = self.script.find("error")
+        return self.head.status != 200 and (failure is None or failure.at is None)
+
 
 def mix(seed: int, index: int, draw: int) -> int:
     """64 evenly distributed bits for a draw (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
-    z = (
-        seed * 0x9E3779B97F4A7C15
-        + index * 0xD1342543DE82EF95
-        + draw * 0xDA942042E4DD58B5
-        + 0x2545F4914F6CDD1D
-    ) & _MASK
+    z = seed * 0x9E3779B97F4A7C15 + index * 0xD1342543DE82EF95 + draw * 0xDA942042E4DD58B5
+    z = (z + 0x2545F4914F6CDD1D) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
     return z ^ (z >> 31)
@@ -119,10 +120,8 @@ def log_normal(sigma: float, seed: int, *, index: int, draw: int) -> float:
 
 def fails(settings: Simulated, index: int) -> bool:
     """Whether request number `index` is one of the share that is answered with an error."""
-    return (
-        settings.error_rate > 0
-        and uniform(settings.seed, index=index, draw=_DRAW_ERROR) < settings.error_rate
-    )
+    rate = settings.error_rate
+    return rate > 0 and uniform(settings.seed, index=index, draw=_DRAW_ERROR) < rate
 
 
 def identity_of(seed: int, index: int, route: Route) -> str:
@@ -134,7 +133,7 @@ def plan_error(plan: Plan, status: int, *, retry_after: bytes = b"") -> Plan:
     """The same plan, answered with an error at once."""
     headers = ((b"retry-after", retry_after),) if retry_after else ()
     body = answer.error(status, f"Simulated error {status}.")
-    return _replaced(plan, Head(status, headers=headers), body)
+    return replace(plan, head=Head(status, headers=headers), body=body)
 
 
 def make_plan(
@@ -148,45 +147,35 @@ def make_plan(
     identity: str = "",
 ) -> Plan:
     """Settle an answer. `usage`: whether a stream ends with its usage. Raises `BadRequest`."""
-    timing = Timing(
-        settings,
-        index,
-        script.number("ttft", settings.ttft_ms)
-        + settings.ttft_ms_per_1k_tokens * _prompt_thousands(request, settings),
-        script.number("itl", settings.itl_ms),
-    )
-    identity = identity or identity_of(settings.seed, index, request.route)
     tokens, reason = _length(request, script, settings)
+    prompt_tokens = answer.prompt_tokens(request)
+    first_ms = script.number("ttft", settings.ttft_ms) + settings.ttft_ms_per_1k_tokens * prompt_tokens / 1000
     streamed = request.stream and request.route is not Route.EMBEDDINGS
-    counted = None
-    if not script.has("no_usage") and (usage or not streamed):
-        counted = answer.Usage(answer.prompt_tokens(request), tokens)
     typed = script.find("content_type")
     content_type = typed.text if typed else EVENT_STREAM if streamed else b"application/json"
-    finish = None if script.has("no_finish") else reason
+    counted = not script.has("no_usage") and (usage or not streamed)
     plan = Plan(
-        request,
-        script,
-        timing,
-        identity,
-        created,
-        Head(200, content_type, streamed=streamed),
-        tokens,
-        counted,
-        finish,
+        request=request,
+        script=script,
+        timing=Timing(settings, index, first_ms, script.number("itl", settings.itl_ms)),
+        identity=identity or identity_of(settings.seed, index, request.route),
+        created=created,
+        head=Head(200, content_type, streamed=streamed),
+        tokens=tokens,
+        usage=answer.Usage(prompt_tokens, tokens) if counted else None,
+        reason=None if script.has("no_finish") else reason,
     )
-    return _scripted(plan) if script.items else plan if streamed else _replaced(plan, plan.head, _body(plan))
+    if script.items:
+        return _scripted(plan)
+    return plan if streamed else replace(plan, body=_body(plan))
 
 
 def acts(plan: Plan, running: Callable[[], int]) -> Iterator[Act]:
-    """The steps of an answer, from the moment it has a slot; `running` is asked how many run, as time passes."""
+    """The steps of an answer once it has a slot; `running` is asked how many run, as time passes."""
+    if plan.immediate:
+        yield Act(0, (plan.body,), "done")
+        return
     script = plan.script
-    if plan.head.status != 200 and not script.has("error"):  # a redirect
-        yield Act(0, (plan.body,), "done")
-        return
-    if script.before_head("error"):
-        yield Act(0, (plan.body,), "done")
-        return
     for end in _ENDS:
         if script.before_head(end):
             yield Act(0, (), end)
@@ -199,12 +188,8 @@ def acts(plan: Plan, running: Callable[[], int]) -> Iterator[Act]:
 _ENDS: tuple[End, ...] = ("hang", "cut", "close")
 
 
-def _prompt_thousands(request: ChatRequest, settings: Simulated) -> float:
-    return answer.prompt_tokens(request) / 1000 if settings.ttft_ms_per_1k_tokens else 0.0
-
-
 def _length(request: ChatRequest, script: Script, settings: Simulated) -> tuple[int, str]:
-    """How many tokens the answer has and why it ends: a bound without a script is used up to the last token."""
+    """How many tokens the answer has and why it ends; without a script it uses the request's bound up."""
     if request.route is Route.EMBEDDINGS:
         return 0, "stop"
     bound = request.max_tokens
@@ -217,27 +202,12 @@ def _length(request: ChatRequest, script: Script, settings: Simulated) -> tuple[
     return min(wanted, OUTPUT_TOKENS_MAX), "stop"
 
 
-def _replaced(plan: Plan, head: Head, body: bytes) -> Plan:
-    return Plan(
-        plan.request,
-        plan.script,
-        plan.timing,
-        plan.identity,
-        plan.created,
-        head,
-        plan.tokens,
-        plan.usage,
-        plan.reason,
-        body,
-    )
-
-
 def _scripted(plan: Plan) -> Plan:
     """Settle what the script changes about status and body."""
     script = plan.script
     redirect, failure = script.find("redirect"), script.find("error")
     if redirect is not None:
-        return _replaced(plan, Head(307, headers=((b"location", redirect.text),)), b"")
+        return replace(plan, head=Head(307, headers=((b"location", redirect.text),)))
     if failure is not None and (failure.at is None or not plan.head.streamed):
         retry = script.find("retry_after")
         return plan_error(plan, int(failure.number), retry_after=retry.text if retry else b"")
@@ -245,7 +215,7 @@ def _scripted(plan: Plan) -> Plan:
         return plan
     raw = script.find("raw")
     body = raw.text if raw else _body(plan)
-    return _replaced(plan, plan.head, body[: len(body) // 2] if script.has("malformed") else body)
+    return replace(plan, body=body[: len(body) // 2] if script.has("malformed") else body)
 
 
 def _body(plan: Plan) -> bytes:

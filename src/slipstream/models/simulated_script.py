@@ -5,6 +5,7 @@
 `RULES` is the whole vocabulary. It does not know how a script is played.
 """
 
+import re
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
@@ -187,9 +188,7 @@ def _value(rule: Rule, value: str, part: str) -> tuple[float, bytes]:
     if rule.kind in ("number", "whole"):
         return _number(rule, value, part), b""
     if rule.kind == "status":
-        if value and not (
-            len(value) == 3 and value.isascii() and value.isdigit() and "400" <= value <= "599"
-        ):
+        if value and not _STATUS.fullmatch(value):
             raise _wrong(part, "the status is a number from 400 to 599")
         return float(value or 500), b""
     if rule.kind == "newline" and value not in _NEWLINES:
@@ -217,4 +216,5 @@ def _wrong(part: str, why: str) -> BadRequest:
     return BadRequest(f"`simulate`: {part!r}: {why}.", param="simulate", code="bad_script")
 
 
+_STATUS = re.compile("[45][0-9][0-9]", re.ASCII)
 _NEWLINES = {"lf": b"\n", "crlf": b"\r\n", "cr": b"\r"}

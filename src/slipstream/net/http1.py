@@ -191,9 +191,8 @@ class Connection(asyncio.Protocol):
         """The head is there; an interim one (1xx) is skipped."""
         headers = self._headers
         status = self._parser.get_status_code()
-        if self._pending_bytes > self._header_bytes:
-            if sum(len(name) + len(value) + 4 for name, value in headers) > self._header_bytes:
-                raise _too_large(self._header_bytes)
+        if self._pending_bytes > self._header_bytes and _size(headers) > self._header_bytes:
+            raise _too_large(self._header_bytes)
         if status < 200:
             headers.clear()
             return
@@ -284,12 +283,18 @@ def _failure(error: httptools.HttpParserError, response: Response) -> UpstreamFa
     )
 
 
+def _size(headers: list[tuple[bytes, bytes]]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers)
+
+
 def _too_large(limit: int) -> UpstreamFailed:
-    return UpstreamFailed(f"The upstream sent a header of more than {limit} bytes.", code="upstream_header_too_large")
+    return UpstreamFailed(
+        f"The upstream sent a header of more than {limit} bytes.", code="upstream_header_too_large"
+    )
 
 
 def _cut_short(response: Response, error: Exception | None) -> UpstreamFailed:
     how = f" ({error})" if error is not None else ""
     if response.status:
-        return UpstreamFailed(f"The upstream closed the connection inside its answer{how}.", code="upstream_broke")
-    return UpstreamFailed(f"The upstream closed the connection without an answer{how}.", code="upstream_closed")
+        return UpstreamFailed(f"The upstream broke off inside its answer{how}.", code="upstream_broke")
+    return UpstreamFailed(f"The upstream closed without an answer{how}.", code="upstream_closed")

@@ -18,9 +18,9 @@ Headers = Sequence[tuple[bytes, bytes]]
 P = TypeVar("P", bound=asyncio.Protocol)
 
 OWNED = frozenset(
-    (b"host", b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"trailer", b"upgrade",
-     b"expect", b"proxy-connection", b"proxy-authorization")
-)  # fmt: skip
+    b"connection content-length expect host keep-alive proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
+)
 """Headers that belong to one connection: never taken over from a caller."""
 
 _LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n\0]*\r\n)*")
@@ -38,8 +38,19 @@ class Origin:
         connect_seconds: time to open a connection, name look-up and TLS included.
     """
 
-    __slots__ = ("_base", "_ca_file", "_connect_seconds", "_context", "_host_line", "_rendered", "_rendered_from",
-                 "_unix_path", "host", "is_tls", "port")  # fmt: skip
+    __slots__ = (
+        "_base",
+        "_ca_file",
+        "_connect_seconds",
+        "_context",
+        "_host_line",
+        "_rendered",
+        "_rendered_from",
+        "_unix_path",
+        "host",
+        "is_tls",
+        "port",
+    )
 
     def __init__(self, url: str, *, unix_path: str, ca_file: str, connect_seconds: float) -> None:
         self.is_tls, self.host, self.port, base = _split(url)

@@ -19,13 +19,13 @@ _PAGE_BREAK = re.compile(r"[\x0b\x0c\x85]")
 _UNTIDY = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]|[ \t](?:\n|\Z)|\n\n\n|\A\n|\n\Z")
 _FENCE_OPENS = re.compile(r" {0,3}(`{3,})[^`]*\Z| {0,3}(~{3,})")
 _FENCE_CLOSES = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*\Z")
-_TOKEN = (
+_MARK = (
     r"(?:<\|(?:im_start|im_end|endoftext|end_of_text|begin_of_text|eot_id|eom_id|start_header_id|end_header_id|end"
     r"|user|assistant|system|eos|bos|pad)\|>|</?s>|<eos>|<bos>|<pad>|<(?:start|end)_of_turn>|\[/?INST\])"
 )
-_LEADING_TOKENS = re.compile(rf"(?:\s|{_TOKEN})+")
-_TRAILING_TOKEN = re.compile(rf"{_TOKEN}\Z")
-_TOKEN_CHARACTERS_MAX = 32
+_LEADING_MARKS = re.compile(rf"(?:\s|{_MARK})+")
+_TRAILING_MARK = re.compile(rf"{_MARK}\Z")
+_MARK_CHARACTERS_MAX = 32
 
 
 def preprocess_prompt(prompt: str) -> str:
@@ -67,17 +67,17 @@ def postprocess_response(response: str) -> str:
     is returned as it came, with whatever attributes it carries.
     """
     text = response
-    found = _LEADING_TOKENS.match(text)
+    found = _LEADING_MARKS.match(text)
     start = found.end() if found else 0
     end = _end_of_answer(text, start)
     if (start, end) != (0, len(text)):
         text = text[start:end]
     fence = ""
     for line, _ in _lines(text):
-        if fence:
-            fence = "" if _closes(line, fence) else fence
-        else:
+        if not fence:
             fence = _opens(line)
+        elif _closes(line, fence):
+            fence = ""
     return f"{text}\n{fence}" if fence else text
 
 
@@ -195,16 +195,14 @@ def _closes(line: str, fence: str) -> bool:
 
 
 def _end_of_answer(text: str, start: int) -> int:
-    """Where the answer ends before trailing blanks and tokens; looks at a few characters from the end at a time."""
+    """Where the answer ends before trailing blanks and tokens; looks at a few characters at a time."""
     end = len(text)
     while True:
         while end > start and text[end - 1].isspace():
             end -= 1
-        window = max(start, end - _TOKEN_CHARACTERS_MAX)
-        found = next(
-            (at for at in range(window, end) if text[at] in "<[" and _TRAILING_TOKEN.match(text[at:end])),
-            None,
-        )
+        window = max(start, end - _MARK_CHARACTERS_MAX)
+        starts = (at for at in range(window, end) if text[at] in "<[")
+        found = next((at for at in starts if _TRAILING_MARK.match(text[at:end])), None)
         if found is None:
             return end
         end = found

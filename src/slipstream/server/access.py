@@ -9,7 +9,7 @@ from typing import Literal
 
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, StoreFailed
-from slipstream.core.keys import KeyEntry
+from slipstream.core.keys import KeyEntry, digest
 from slipstream.server.messages import Keys
 from slipstream.server.sessions import Sessions
 from slipstream.store.keys import KeyStore
@@ -33,14 +33,22 @@ def check_address(host: str, *, has_keys: bool, loopback: bool) -> None:
 
 
 class Access:
-    """The keys and sessions that are valid now. While the store cannot be read, the last known keys stand."""
+    """The keys and sessions that are valid now. While the store cannot be read, the last known keys stand.
+
+    Args:
+        store: the keys that were made.
+        rule: the setting `keys.required`.
+        loopback: whether only this machine can reach the server.
+        own_secret: the key of whoever may read the server's registration, the user it runs as.
+    """
 
     def __init__(
-        self, store: KeyStore, rule: Literal["auto", "always", "never"], *, loopback: bool
+        self, store: KeyStore, rule: Literal["auto", "always", "never"], *, loopback: bool, own_secret: str
     ) -> None:
         self.sessions = Sessions()
         self.failure = ""
         """Why the store could not be read, empty if it could."""
+        self._own = KeyEntry(id="local", digest=digest(own_secret), tenant="local", role="admin")
         self._store = store
         self._rule = rule
         self._loopback = loopback
@@ -75,7 +83,7 @@ class Access:
 
     def message(self) -> Keys:
         """What a worker is told."""
-        entries = (*self._keys, *self.sessions.entries(clock.monotonic_ns()))
+        entries = (self._own, *self._keys, *self.sessions.entries(clock.monotonic_ns()))
         return Keys(entries=entries, required=self.required)
 
     def login(self, token: str) -> str | None:

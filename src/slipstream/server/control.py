@@ -98,7 +98,9 @@ class ControlState:
                 }
                 for slot in self._slots
             ],
-            "local_model": {"name": local[0], "state": local[1].state, "detail": local[1].detail} if local else None,
+            "local_model": {"name": local[0], "state": local[1].state, "detail": local[1].detail}
+            if local
+            else None,
             "records": self._recorder.health(),
             "keys": {"healthy": not self._access.failure, "detail": self._access.failure},
             "counters": self.counts(),

@@ -1,9 +1,66 @@
-"""Serves the supervisor's Unix socket. Loads the routes and their framework when somebody first connects."""
+"""Serves the supervisor's Unix socket. Routes and their framework are loaded when somebody first connects."""
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-import uvicorn
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.applications import Starlette
+
+_CLOSE_SECONDS = 1
+
+
+class ControlServer:
+    """A small HTTP server on a listening socket; it waits without the 8 MB that it takes to serve.
+
+    Args:
+        listener: a listening socket; closed by `aclose`.
+        make_app: builds what is served, once.
+    """
+
+    def __init__(self, listener: socket.socket, make_app: "Callable[[], Starlette]") -> None:
+        self._listener = listener
+        self._make_app = make_app
+        self._server: uvicorn.Server | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(listener, self._begin)
+
+    def _begin(self) -> None:
+        self._loop.remove_reader(self._listener)
+        self._server = _server(self._make_app())
+        self._task = self._loop.create_task(self._server.serve(sockets=[self._listener]))
+
+    async def aclose(self) -> None:
+        """Answer what runs for at most a second, then close."""
+        if self._server is not None and self._task is not None:
+            self._server.should_exit = True
+            await self._task
+        else:
+            self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+
+def _server(app: "Starlette") -> "uvicorn.Server":
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            """Signals are the supervisor's."""
+            yield
+
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
+    )
+    return Server(config)

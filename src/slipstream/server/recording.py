@@ -5,6 +5,7 @@ It does not know when records are committed or deleted; that is the store's.
 
 import asyncio
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Recorder:
         self._counters = counters
         self._writer = RecordWriter(path, settings, counters) if settings.enabled else None
         self._reader: RecordStore | None = None
+        self._reader_lock = threading.Lock()
 
     def start(self) -> None:
         """Open the file and begin to write. Raises `ConfigurationError` for a file that is not ours."""
@@ -87,6 +89,7 @@ class Recorder:
         return self._opened().recent(limit)
 
     def _opened(self) -> RecordStore:
-        if self._reader is None:
-            self._reader = RecordStore(self._path)
-        return self._reader
+        with self._reader_lock:
+            if self._reader is None:
+                self._reader = RecordStore(self._path)
+            return self._reader

@@ -34,7 +34,9 @@ class Worker:
     """What one worker was told last, and the line on which it was told."""
 
     def __init__(self) -> None:
-        self.channel: Channel[messages.ToWorker] = Channel(messages.ToWorker, self._on_message, self._on_close)
+        self.channel: Channel[messages.ToWorker] = Channel(
+            messages.ToWorker, self._on_message, self._on_close
+        )
         self._counters = Counters()
         self._local = LocalAddress()
         self._keyring = keyring((), required=True)
@@ -51,7 +53,11 @@ class Worker:
             return 1
         settings = msgspec.json.decode(self._begin.settings, type=Settings)
         set_up_logs(settings.log)
-        sink = ChannelSink(self.channel, settings.record, self._counters) if settings.record.enabled else NoSink()
+        sink = (
+            ChannelSink(self.channel, settings.record, self._counters)
+            if settings.record.enabled
+            else NoSink()
+        )
         try:
             parts = build_parts(
                 settings,

@@ -4,6 +4,8 @@ The version of a file is the number of scripts that were run on it (`PRAGMA user
 A script that was once released is never edited: a change is a new script.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -70,9 +72,27 @@ def refuse_foreign(connection: apsw.Connection, schema: Schema) -> None:
         )
 
 
+@contextmanager
+def transaction(connection: apsw.Connection) -> Iterator[None]:
+    """All or nothing; takes the write lock at once, so that it cannot fail half-way for want of it.
+
+    The connection's own `with` reports "cannot rollback" where SQLite has rolled back already, as it
+    does when the disk is full, and so hides why.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    committed = False
+    try:
+        yield
+        connection.execute("COMMIT")
+        committed = True
+    finally:
+        if not committed and connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
 def _run(connection: apsw.Connection, schema: Schema) -> None:
     while (version := connection.pragma("user_version")) < schema.version:
-        with connection:
+        with transaction(connection):
             connection.execute(schema.scripts[version])
             connection.pragma("user_version", version + 1)
 

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from slipstream.core.errors import StoreFailed
 from slipstream.core.record import Outcome, Record, Step
 from slipstream.store import migrations
-from slipstream.store.sqlite import DAMAGED, Database, Manner, Value
+from slipstream.store.sqlite import DAMAGED, ROW_REFUSED, Database, Manner, Value
 
 SCHEMA = migrations.load("records", application_id=0x536C5271)  # "SlRq"
 PAGE_MAX = 1_000
@@ -24,7 +24,7 @@ TEXT_MAX = 256
 _INTEGER_MAX = 2**63 - 1
 _DELETED_AT_ONCE = 500
 _FREED_AT_ONCE = 256
-_FREE_PAGES_KEPT = 1_024
+_FREE_PAGES_KEPT = 256
 _NS_PER_DAY = 86_400 * 1_000_000_000
 
 _COLUMNS = Record.__struct_fields__
@@ -193,18 +193,21 @@ def to_row(record: Record) -> list[Value]:
     """The columns of a record. What no column can hold is brought into its range, rather than refused.
 
     Text is cut at `TEXT_MAX` and what is not Unicode in it replaced; whole numbers are held within
-    64 bits; a cost that is not a number becomes None.
+    64 bits; a cost that is not a number becomes None. Raises `StoreFailed` for a field of a wrong type.
     """
     values = list(msgspec.structs.astuple(record))
-    for at in _TEXTS:
-        text = values[at]
-        if len(text) > TEXT_MAX or not text.isascii():
-            values[at] = text[:TEXT_MAX].encode("utf-8", "replace").decode()
-    for at in _INTEGERS:
-        number = values[at]
-        if number is not None and not -_INTEGER_MAX <= number <= _INTEGER_MAX:
-            values[at] = _INTEGER_MAX if number > 0 else -_INTEGER_MAX
-    values[_STEPS] = _pack_steps(record.steps)
+    try:
+        for at in _TEXTS:
+            text = values[at]
+            if len(text) > TEXT_MAX or not text.isascii():
+                values[at] = text[:TEXT_MAX].encode("utf-8", "replace").decode()
+        for at in _INTEGERS:
+            number = values[at]
+            if number is not None and not -_INTEGER_MAX <= number <= _INTEGER_MAX:
+                values[at] = _INTEGER_MAX if number > 0 else -_INTEGER_MAX
+        values[_STEPS] = _pack_steps(record.steps)
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise StoreFailed(f"The record {record.id!r} cannot be stored: {error}.", code=ROW_REFUSED) from error
     return values
 
 

@@ -104,8 +104,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing; takes the write lock at once, so that it cannot fail half-way for want of it."""
-        with self._lock, _translated(self._path), self._connection:
+        """All or nothing; waits for the write lock before anything else."""
+        with self._lock, _translated(self._path), migrations.transaction(self._connection):
             yield
 
     def refresh(self) -> bool:
@@ -242,7 +242,6 @@ def _create(path: Path, schema: Schema) -> None:
 def _connection(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(_BUSY_MS)
-    connection.transaction_mode = "IMMEDIATE"
     return connection
 
 

@@ -7,6 +7,7 @@
 
 const DEPTH = 8;
 const COLUMNS_MAX = 64;
+const BLANKS_MAX = 1000;
 const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/;
 const HEADING = /^ {0,3}(#{1,6})(?:[ \t](.*))?$/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(?:([ \t]+)(.*))?$/;
@@ -28,7 +29,7 @@ export function blocks(lines, depth = 0) {
     const { block, next } = one(lines, at, depth);
     block.start = at;
     found.push(block);
-    at = next;
+    at = Math.max(next, at + 1);
   }
   return found;
 }
@@ -121,32 +122,32 @@ function quote(lines, at, depth) {
 /** A list is kinder than the standard: two columns of indent make a child, also below "1. ". */
 function list(lines, at, depth) {
   const kind = kindOf(lines[at]);
+  const inner = ITEM.exec(lines[at])[1].length + 2; // from this column on, a line belongs to an item
   const items = [];
   let loose = false;
   let next = at;
   let end = at;
-  let column = 2;
-  let blank = false;
+  let column = inner;
+  let blank = 0;
   while (next < lines.length) {
     const line = lines[next];
     const item = isRule(line) ? null : ITEM.exec(line);
     if (isBlank(line)) {
-      blank = true;
+      blank += 1;
     } else {
-      const sibling = item && item[1].length < 2 && kindOf(line) === kind;
+      const sibling = item && item[1].length < inner && kindOf(line) === kind;
       if (sibling) {
         column = item[1].length + item[2].length + Math.min(item[3]?.length ?? 1, 4);
         items.push([item[4] ?? ""]);
-      } else if (items.length && indentOf(line) >= 2) {
-        if (blank) items.at(-1).push("");
-        items.at(-1).push(dedent(line, column));
+      } else if (items.length && indentOf(line) >= inner) {
+        items.at(-1).push(...Array(Math.min(blank, BLANKS_MAX)).fill(""), dedent(line, column));
       } else if (items.length && !blank && !interrupts(lines, next, depth) && !item) {
         items.at(-1).push(line);
       } else {
         break;
       }
-      loose ||= blank && items.length > 0 && !(sibling && items.length === 1);
-      blank = false;
+      loose ||= blank > 0 && !(sibling && items.length === 1);
+      blank = 0;
       end = next + 1;
     }
     next += 1;
@@ -157,7 +158,7 @@ function list(lines, at, depth) {
     ordered,
     first: ordered ? Number.parseInt(lines[at].trim(), 10) : 1,
     loose,
-    items: items.map((inner) => blocks(inner, depth + 1)),
+    items: items.map((own) => blocks(own, depth + 1)),
   };
   return { block, next: end };
 }

@@ -6,7 +6,7 @@
  */
 
 const DEPTH = 32;
-const SPECIAL = /[\\`*_~[\]<&\nhm!]/g;
+const SPECIAL = /[\\`*_~[\]<&\nh!]/g;
 const PUNCTUATION = /[\p{P}\p{S}]/u;
 const ENTITIES = { amp: "&", lt: "<", gt: ">", quot: '"', apos: "'", nbsp: "\u00a0", "#39": "'", "#x27": "'" };
 const PROTOCOLS = new Set(["http:", "https:", "mailto:"]);
@@ -192,8 +192,8 @@ class Scan {
     const target = this.text[this.at + 1] === "(" ? destination(this.text, this.at + 2) : null;
     const address = target && safeAddress(target.address);
     if (!address) {
-      this.literal();
-      return undefined;
+      if (index === this.frames.length - 1) this.abandonTop(); // this bracket is answered
+      return this.literal();
     }
     this.close(index, (children) => ({ type: "link", address, children: withoutLinks(children) }));
     this.at = target.end;

@@ -52,7 +52,7 @@ export class MarkdownStream {
 
   #place(entry, before) {
     const { block, raw, settled } = entry;
-    if (before && before.raw === raw && !(settled && block.type === "code")) {
+    if (before && before.raw === raw && !(settled && raw.length > LIVE_COLOUR_CHARACTERS)) {
       entry.node = before.node;
     } else if (before && before.block.type === "code" && block.type === "code" && before.block.language === block.language) {
       entry.node = before.node;
@@ -72,10 +72,13 @@ export function markdown(text, root) {
   stream.finish();
 }
 
-/** How many blocks can no longer change: those followed by a block that begins on a line already ended. */
+/**
+ * How many blocks can no longer change: those followed by a block whose first two lines have ended. Two,
+ * because a table is known by its second line, and as a table it ends the paragraph or list above it.
+ */
 function lastSettled(found, lines) {
   let keep = found.length - 1;
-  while (keep > 0 && found[keep].start >= lines.length - 1) keep -= 1;
+  while (keep > 0 && found[keep].start >= lines.length - 2) keep -= 1;
   return Math.max(keep, 0);
 }
 
@@ -120,16 +123,14 @@ function code(block, settled) {
 }
 
 function fillCode(node, { text, language }, settled) {
-  const shown = node.textContent;
   if (text.length <= (settled ? COLOUR_CHARACTERS : LIVE_COLOUR_CHARACTERS)) {
     node.replaceChildren(...highlight(text, language));
     node.normalize();
-  } else if (shown && text.startsWith(shown) && node.lastChild) {
-    node.append(text.slice(shown.length));
-  } else {
-    node.textContent = text;
+    return;
   }
-  if (settled) node.normalize();
+  const shown = node.textContent;
+  if (!settled && shown && text.startsWith(shown)) node.append(text.slice(shown.length));
+  else node.textContent = text;
 }
 
 function nodes(text) {

@@ -1,0 +1,111 @@
+"""`slipstream serve`: the server in the foreground, and what to open printed once it serves."""
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from slipstream.cli import load_settings
+
+if TYPE_CHECKING:
+    from slipstream.config.settings import Settings
+    from slipstream.server.supervisor import Announcement
+
+
+@click.command()
+@click.option("--host", help="Address to listen on; a public one needs a key.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 picks a free one.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes that serve requests.")
+@click.option(
+    "--upstream",
+    "upstreams",
+    multiple=True,
+    metavar="URL",
+    help="An OpenAI-compatible server, such as http://127.0.0.1:8000/v1; may be given several times.",
+)
+@click.option("--model", help="Model of requests that name none.")
+def serve(
+    host: str | None, port: int | None, workers: int | None, upstreams: tuple[str, ...], model: str | None
+) -> int:
+    """Run the assistant's server: an OpenAI-compatible API and a chat page.
+
+    Without an upstream it answers with the embedded model. Ctrl-C ends it after the running answers,
+    a second Ctrl-C at once.
+    """
+    flags: dict[str, object] = {
+        "server.host": host,
+        "server.port": port,
+        "server.workers": workers,
+        "models.default": model,
+    }
+    for name, url in upstream_names(upstreams).items():
+        flags[f'models.upstreams."{name}".url'] = url
+    settings = load_settings(flags)
+
+    from slipstream.config.logs import set_up_logs
+    from slipstream.server.supervisor import Supervisor
+
+    set_up_logs(settings.log)
+    return asyncio.run(Supervisor(settings, announce=lambda news: show(news, settings)).run())
+
+
+def upstream_names(urls: tuple[str, ...]) -> dict[str, str]:
+    """Upstreams by name: the host, with its port where one is given. Raises `click.BadParameter`."""
+    named: dict[str, str] = {}
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise click.BadParameter(
+                f"{url!r} is not a URL such as http://127.0.0.1:8000/v1.", param_hint="--upstream"
+            )
+        name = f"{parts.hostname}:{port}" if port else parts.hostname
+        if named.setdefault(name, url) != url:
+            raise click.BadParameter(f"{name} was given twice.", param_hint="--upstream")
+    return named
+
+
+def show(news: "Announcement", settings: "Settings") -> None:
+    """Tell what to open: for people on standard error where it is a terminal, else as an event in the log."""
+    if not sys.stderr.isatty():
+        import logging
+
+        logging.getLogger("slipstream").info("serving", extra={"url": news.url})
+        if news.login_url:
+            click.echo(f"Log in once: {news.login_url}", err=True)
+        return
+    click.echo(banner(news, settings), err=True)
+
+
+def banner(news: "Announcement", settings: "Settings") -> str:
+    """The lines that a person sees when the server is up."""
+    key = "$SLIPSTREAM_KEY" if news.key_required else "none"
+    rows = [
+        ("Chat page", news.login_url or news.url),
+        ("API", f"{news.url}/v1   (base_url of any OpenAI client; api_key: {key})"),
+    ]
+    if news.local is not None:
+        rows.append(("Model", f"{settings.models.local.name}, {news.local.state}"))
+    rows.extend(("Upstream", f"{name}   {each.url}") for name, each in settings.models.upstreams.items())
+    rows.extend(("Simulated", name) for name in settings.models.simulated)
+    rows.append(("Try", curl_line(news)))
+    heading = click.style("Slipstream is up.", bold=True) + click.style("  Ctrl-C ends it.", dim=True)
+    lines = [heading, *(f"  {click.style(f'{label:<10}', fg='cyan')} {text}" for label, text in rows)]
+    if news.login_url:
+        lines.append(click.style("  The link works once; keys: slipstream keys list", dim=True))
+    return "\n".join(("", *lines, ""))
+
+
+def curl_line(news: "Announcement") -> str:
+    """A request to copy. It names no model: the default one answers."""
+    authorization = ' -H "authorization: Bearer $SLIPSTREAM_KEY"' if news.key_required else ""
+    question = '\'{"stream":true,"messages":[{"role":"user","content":"What is the capital of France?"}]}\''
+    return (
+        f"curl -N {news.url}/v1/chat/completions{authorization}"
+        f" -H 'content-type: application/json' -d {question}"
+    )

@@ -1,0 +1,139 @@
+/* How a question and an answer look, and how an answer grows. Knows no server and no storage. */
+
+import { copyButton, el, icon, iconButton } from "./dom.js";
+import { markdown, MarkdownStream } from "./markdown.js";
+import { summary } from "./timing.js";
+import { strip, waterfall } from "./waterfall.js";
+
+/** Time between two drawings, as a multiple of what the last one cost: a huge answer never fills the thread. */
+const REST_FACTOR = 3;
+
+const ENDS = {
+  length: "The answer reached its length limit.",
+  content_filter: "The model’s provider cut this answer short.",
+};
+
+/** A question; `edit()` is offered where given. */
+export function question(text, edit) {
+  const tools = el("div", { class: "question-tools" });
+  if (edit) tools.append(iconButton("pencil", "Edit question (arrow up)", edit));
+  return el("article", { class: "question", "aria-label": "You" }, tools, el("div", { class: "bubble" }, text));
+}
+
+/** An answer on the page. `message` is its entry in the conversation; `retry` asks the same again. */
+export class AnswerView {
+  node;
+  #message;
+  #retry;
+  #body = el("div", { class: "prose" });
+  #after = el("div", { class: "after" });
+  #waiting = el("p", { class: "waiting" }, el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i")), el("span", { class: "waiting-text" }));
+  #stream;
+  #pending = "";
+  #frame = 0;
+  #restUntil = 0;
+
+  constructor(message, retry) {
+    this.#message = message;
+    this.#retry = retry;
+    this.node = el("article", { class: "answer", "aria-label": "Answer" }, this.#body, this.#after);
+    if (message.state === "streaming") this.#begin();
+    else this.#end();
+  }
+
+  /** A piece of text came. */
+  append(text) {
+    this.#waiting.remove();
+    this.#pending += text;
+    this.#frame ||= requestAnimationFrame(() => this.#paint());
+  }
+
+  /** Say what is being waited for, as long as there is no text. */
+  waitFor(text) {
+    this.#waiting.lastChild.textContent = text;
+  }
+
+  /** The answer is over, however it ended: `message` says. */
+  finish() {
+    cancelAnimationFrame(this.#frame);
+    this.#waiting.remove();
+    if (this.#pending) this.#stream.push(this.#pending);
+    this.#pending = "";
+    this.#stream.finish();
+    this.node.classList.remove("streaming");
+    this.node.removeAttribute("aria-busy");
+    this.#close();
+  }
+
+  /** The timing came, or a better one. */
+  retime() {
+    const before = this.#after.querySelector(".timing");
+    const fresh = this.#timing();
+    if (before && fresh) {
+      fresh.open = before.open;
+      before.replaceWith(fresh);
+    }
+  }
+
+  #begin() {
+    this.#stream = new MarkdownStream(this.#body);
+    this.node.classList.add("streaming");
+    this.node.setAttribute("aria-busy", "true");
+    this.node.append(this.#waiting);
+  }
+
+  #paint() {
+    this.#frame = 0;
+    const started = performance.now();
+    if (started < this.#restUntil) {
+      this.#frame = requestAnimationFrame(() => this.#paint());
+      return;
+    }
+    this.#stream.push(this.#pending);
+    this.#pending = "";
+    const cost = performance.now() - started;
+    if (cost > 4) this.#restUntil = started + cost * (1 + REST_FACTOR);
+  }
+
+  #end() {
+    markdown(this.#message.text, this.#body);
+    this.#close();
+  }
+
+  #close() {
+    const { state, error, finish, text } = this.#message;
+    const parts = [];
+    if (state === "stopped") parts.push(el("p", { class: "note" }, text ? "Stopped." : "Stopped before the first word."));
+    else if (state === "failed") parts.push(this.#failure(error));
+    else if (ENDS[finish]) parts.push(el("p", { class: "note" }, ENDS[finish]));
+    else if (!text) parts.push(el("p", { class: "note" }, "The model answered with nothing."));
+    parts.push(this.#foot());
+    this.#after.replaceChildren(...parts);
+  }
+
+  #failure(error) {
+    const words = [el("p", { class: "failure-title" }, error?.message || "Something went wrong.")];
+    if (error?.hint) words.push(el("p", {}, error.hint));
+    const again = el("button", { type: "button", class: "plain-button", onclick: this.#retry }, icon("again"), "Try again");
+    return el("div", { class: "failure" }, icon("alert"), el("div", {}, ...words), again);
+  }
+
+  #foot() {
+    const tools = el("div", { class: "answer-tools" });
+    if (this.#message.text) tools.append(copyButton("Copy answer", () => this.#message.text));
+    if (this.#message.state !== "failed") tools.append(iconButton("again", "Answer again", this.#retry, { className: "tool again" }));
+    return el("div", { class: "foot" }, this.#timing() ?? "", tools);
+  }
+
+  #timing() {
+    const { timing } = this.#message;
+    if (!timing) return null;
+    const line = el("summary", { "aria-label": `Timing: ${summary(timing).join(", ")}` }, icon("chevron"), strip(timing),
+      el("span", { class: "figures" }, ...summary(timing).map((part) => el("span", {}, part))));
+    const details = el("details", { class: "timing" }, line);
+    details.addEventListener("toggle", () => {
+      if (details.open && details.children.length === 1) details.append(waterfall(timing)); // drawn when first wanted
+    });
+    return details;
+  }
+}

@@ -1,0 +1,162 @@
+/* A request's steps as bars on one time axis, with the first token marked, and the same as a table for screen readers. */
+
+import { copyButton, el } from "./dom.js";
+import { count, duration } from "./format.js";
+
+/** Steps of the request's way: shown name, whose time it is, and what happens in it. Others show as they are named. */
+const STEPS = {
+  admit: ["Admit", "own", "The key is checked."],
+  read: ["Read", "own", "The request is read."],
+  queue: ["Queue", "wait", "The request waits for a free place."],
+  cache: ["Cache", "own", "Known answers are looked through."],
+  select: ["Select", "own", "The model is chosen."],
+  optimize: ["Optimize", "own", "The prompt is made shorter."],
+  open: ["Open", "wait", "The request is handed to the model."],
+  first_byte: ["First byte", "wait", "The model reads the prompt, up to the first byte of its answer."],
+  relay: ["Stream", "stream", "The answer is passed on as it is written."],
+};
+const TICKS_MAX = 4;
+
+/** The waterfall and the facts beside it. */
+export function waterfall(timing) {
+  const parts = [];
+  if (timing.steps.length) parts.push(chart(timing), spokenTable(timing));
+  else parts.push(el("p", { class: "wf-none" }, "Measured in this browser: the server kept no record of this request."));
+  parts.push(facts(timing));
+  return el("div", { class: "wf-panel" }, ...parts);
+}
+
+/** A hair-thin bar for the line itself: the wait for the first token, then the answer. */
+export function strip(timing) {
+  if (timing.first_token_ns === null || !timing.duration_ns) return "";
+  const wait = el("i", { class: "bar-wait" });
+  wait.style.width = percent(timing.first_token_ns, timing.duration_ns);
+  return el("span", { class: "strip", "aria-hidden": "true" }, wait, el("i", { class: "bar-stream" }));
+}
+
+function chart(timing) {
+  const total = Math.max(timing.duration_ns, ...timing.steps.map((step) => step.start_ns + step.duration_ns), 1);
+  const tip = el("p", { class: "wf-tip", "aria-live": "polite" });
+  const rows = timing.steps.map((step, index) => row(step, total, index + 2));
+  const grid = el("div", { class: "wf-grid", "aria-hidden": "true" }, axis(timing, total), ...rows.flat());
+  const root = el("div", {
+    class: "wf", tabindex: "0", role: "group", "aria-label": `Steps of the request on a time axis of ${duration(total)}. Arrow keys go through them.`,
+  }, grid, tip);
+  choosing(root, { rows, tip, timing });
+  return root;
+}
+
+function row(step, total, line) {
+  const [name, kind] = known(step);
+  const bar = el("i", { class: `wf-bar bar-${kind}` });
+  bar.style.left = percent(step.start_ns, total);
+  bar.style.width = percent(step.duration_ns, total);
+  const cells = [
+    el("span", { class: "wf-name" }, name),
+    el("span", { class: "wf-track" }, bar),
+    el("span", { class: "wf-took" }, duration(step.duration_ns)),
+  ];
+  for (const cell of cells) cell.style.gridRow = String(line);
+  return cells;
+}
+
+/** Grid lines, tick labels and the first token's mark, in one layer behind the bars. */
+function axis(timing, total) {
+  const layer = el("div", { class: "wf-axis" });
+  layer.style.gridRow = `1 / span ${timing.steps.length + 1}`;
+  const every = tickStep(total);
+  for (let at = 0; at <= total; at += every) {
+    const tick = el("i", { class: "wf-tick" }, el("b", {}, at === 0 ? "0" : tickLabel(at)));
+    tick.style.left = percent(at, total);
+    if (at / total > 0.9) tick.classList.add("at-end");
+    layer.append(tick);
+  }
+  if (timing.first_token_ns !== null) {
+    const share = timing.first_token_ns / total;
+    const mark = el("i", { class: `wf-first${share > 0.6 ? " at-end" : ""}` }, el("b", {}, "first token"));
+    mark.style.left = percent(timing.first_token_ns, total);
+    layer.append(mark);
+  }
+  return layer;
+}
+
+/** Pointer, tap or arrow keys choose a step; the line below tells about it. */
+function choosing(root, { rows, tip, timing }) {
+  const rest = overview(timing);
+  let chosen = -1;
+  const choose = (index) => {
+    rows.forEach((cells, at) => cells.forEach((cell) => cell.classList.toggle("chosen", at === index)));
+    chosen = index;
+    tip.textContent = index < 0 ? rest : told(timing.steps[index]);
+  };
+  rows.forEach((cells, index) => cells.forEach((cell) => {
+    cell.addEventListener("pointerenter", () => choose(index));
+    cell.addEventListener("click", () => choose(index));
+  }));
+  root.addEventListener("pointerleave", () => choose(-1));
+  root.addEventListener("blur", () => choose(-1));
+  root.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    choose(Math.min(Math.max(chosen + by, 0), rows.length - 1));
+  });
+  choose(-1);
+}
+
+function told(step) {
+  const [name, , what] = known(step);
+  const span = `${duration(step.start_ns)} → ${duration(step.start_ns + step.duration_ns)}`;
+  return `${name}: ${span}. ${what}`.trim();
+}
+
+function overview(timing) {
+  const own = timing.steps.filter((step) => known(step)[1] === "own").reduce((sum, step) => sum + step.duration_ns, 0);
+  const first = timing.first_token_ns;
+  if (first === null) return `Slipstream’s own steps took ${duration(own)}.`;
+  return `First token after ${duration(first)}; Slipstream’s own steps took ${duration(own)}.`;
+}
+
+function spokenTable(timing) {
+  const rows = timing.steps.map((step) => el("tr", {}, el("th", { scope: "row" }, known(step)[0]),
+    el("td", {}, duration(step.start_ns)), el("td", {}, duration(step.duration_ns))));
+  const head = el("tr", {}, ...["Step", "Starts after", "Takes"].map((name) => el("th", { scope: "col" }, name)));
+  return el("div", { class: "unseen" }, el("table", {}, el("caption", {}, "Steps of the request"), el("thead", {}, head), el("tbody", {}, ...rows)));
+}
+
+function facts(timing) {
+  const cached = timing.cached_tokens ? `, ${timing.cached_tokens.toLocaleString("en")} cached` : "";
+  const list = [
+    ["Model", timing.model],
+    ["Served by", timing.upstream],
+    ["Prompt", timing.prompt_tokens === null ? "" : count(timing.prompt_tokens, "token") + cached],
+    ["Longest gap", timing.chunk_gap_max_ns === null ? "" : duration(timing.chunk_gap_max_ns)],
+    ["Ended", [timing.outcome, timing.finish].filter(Boolean).join(", ")],
+  ].filter(([, value]) => value);
+  const node = el("dl", { class: "facts" }, ...list.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+  if (timing.id) {
+    const copy = copyButton("Copy request id", () => timing.id, { className: "tool tool-small" });
+    node.append(el("div", { class: "fact-id" }, el("dt", {}, "Request"), el("dd", {}, el("span", { class: "mono" }, timing.id), copy)));
+  }
+  return node;
+}
+
+function known(step) {
+  return STEPS[step.name] ?? [step.name.replaceAll("_", " "), "other", ""];
+}
+
+function percent(part, total) {
+  return `${Math.min(Math.max((part / total) * 100, 0), 100).toFixed(3)}%`;
+}
+
+/** A round step (1, 2 or 5 times a power of ten) that gives at most TICKS_MAX intervals. */
+function tickStep(total) {
+  const rough = total / TICKS_MAX;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  return [1, 2, 5, 10].map((factor) => factor * power).find((every) => every >= rough);
+}
+
+function tickLabel(ns) {
+  const ms = ns / 1e6;
+  return ms >= 1000 ? `${Number((ms / 1000).toFixed(2))} s` : `${Number(ms.toPrecision(3))} ms`;
+}

@@ -1,0 +1,268 @@
+"""What a request may ask of the embedded model: a typed allow-list with ranges, and what is sent in its place.
+
+The only way from a caller's JSON into llama.cpp, whose own parameters have had memory errors (CVE-2026-21869,
+a negative `n_discard`). Unknown fields are dropped; wrong types and ranges are refused by name.
+"""
+
+import re
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from slipstream.config.settings import Local
+from slipstream.core.chat import ChatRequest, Route
+from slipstream.core.errors import BadRequest
+from slipstream.core.record import Record
+
+BYTES_PER_TOKEN_MAX = 256
+"""A body with more bytes than this for each token of context is refused before it is decoded."""
+BODY_BYTES_SPARE = 256 * 1024
+"""Bytes that a body may have beside that: tools and schemas."""
+
+Text = Annotated[str, Meta(max_length=1024 * 1024)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Stop = Annotated[str, Meta(min_length=1, max_length=256)]
+Tokens = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Bias = Annotated[float, Meta(ge=-100, le=100)]
+
+
+class Wire(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A part of a request: unknown fields are dropped, what is absent stays absent."""
+
+
+class TextPart(Wire, tag_field="type", tag="text"):
+    """The only kind of content part that a text model takes."""
+
+    text: Text
+
+
+class FunctionCall(Wire):
+    """What a tool call asked for."""
+
+    name: Name
+    arguments: Text
+
+
+class ToolCall(Wire):
+    """A tool call of an earlier turn."""
+
+    type: Literal["function"]
+    id: Annotated[str, Meta(max_length=256)]
+    function: FunctionCall
+
+
+class Message(Wire):
+    """One turn of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] | None = None
+    name: Name | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(max_length=128)] | None = None
+    tool_call_id: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class Function(Wire):
+    """A function that the model may call."""
+
+    name: Name
+    description: Text | None = None
+    parameters: Raw | None = None
+    strict: bool | None = None
+
+
+class Tool(Wire):
+    """A tool that the model may call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class ToolName(Wire):
+    """The name of a function."""
+
+    name: Name
+
+
+class ToolChoice(Wire):
+    """One named tool."""
+
+    type: Literal["function"]
+    function: ToolName
+
+
+class JsonSchema(Wire):
+    """The schema that an answer must follow."""
+
+    name: Name | None = None
+    description: Text | None = None
+    schema: Raw | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Wire):
+    """The form that an answer must have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class Sampling(Wire):
+    """What both kinds of requests may say about how the answer is drawn."""
+
+    max_tokens: Tokens | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Share | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    min_p: Share | None = None
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repeat_penalty: Annotated[float, Meta(gt=0, le=2)] | None = None
+    logit_bias: Annotated[dict[TokenId, Bias], Meta(max_length=1024)] | None = None
+    n: Annotated[int, Meta(ge=1, le=1)] | None = None
+
+
+class Chat(Sampling):
+    """The fields of a chat request that are read."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
+    max_completion_tokens: Tokens | None = None
+    tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+
+
+class Completion(Sampling):
+    """The fields of a completion request that are read."""
+
+    prompt: Text | Annotated[list[Text], Meta(min_length=1, max_length=1)]
+    logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: Annotated[int, Meta(ge=1, le=1)] | None = None
+
+
+T = TypeVar("T")
+_CHAT = msgspec.json.Decoder(Chat)
+_COMPLETION = msgspec.json.Decoder(Completion)
+_PATH = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+_RANDOM_SEED = 2**32 - 1
+"""llama.cpp takes this seed for "draw one yourself"."""
+
+
+def order(request: ChatRequest, settings: Local, record: Record) -> bytes:
+    """The body that llama.cpp gets for `request`: allowed fields, our defaults, always a stream with usage.
+
+    Notes on the record which defaults were filled in. Raises `BadRequest` that names the field.
+    """
+    if len(request.body) > settings.context_tokens * BYTES_PER_TOKEN_MAX + BODY_BYTES_SPARE:
+        raise too_long(f"The request is far longer than the context of {settings.context_tokens} tokens.")
+    if request.route is Route.CHAT:
+        chat = _decode(_CHAT, request.body)
+        fields = _sampling(chat, settings, record)
+        fields |= _conversation(chat, settings, record)
+    else:
+        completion = _decode(_COMPLETION, request.body)
+        _refuse_unsupported(completion)
+        fields = _sampling(completion, settings, record)
+        fields["prompt"] = completion.prompt if isinstance(completion.prompt, str) else completion.prompt[0]
+        fields["logprobs"] = completion.logprobs
+    fields["stream"] = True
+    fields["stream_options"] = {"include_usage": True}
+    fields["return_progress"] = True  # else a left client is noticed only when the whole prompt is evaluated
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
+
+
+def too_long(message: str) -> BadRequest:
+    """The error for a prompt that does not fit."""
+    return BadRequest(
+        message,
+        code="context_length_exceeded",
+        hint="Shorten it, or raise models.local.context_tokens.",
+    )
+
+
+def _sampling(asked: Sampling, settings: Local, record: Record) -> dict[str, object]:
+    record.default_temperature = asked.temperature is None
+    limit = asked.max_tokens
+    if isinstance(asked, Chat):
+        limit = asked.max_completion_tokens or limit
+    return {
+        "max_tokens": min(limit or settings.output_tokens, settings.context_tokens),
+        "temperature": settings.temperature if asked.temperature is None else asked.temperature,
+        "top_p": asked.top_p,
+        "top_k": asked.top_k,
+        "min_p": asked.min_p,
+        "seed": None if asked.seed is None else asked.seed % _RANDOM_SEED,
+        "stop": asked.stop,
+        "presence_penalty": asked.presence_penalty,
+        "frequency_penalty": asked.frequency_penalty,
+        "repeat_penalty": asked.repeat_penalty,
+        "logit_bias": asked.logit_bias,
+    }
+
+
+def _conversation(chat: Chat, settings: Local, record: Record) -> dict[str, object]:
+    # Templates know the role that `developer` replaced, not the new name.
+    messages = [
+        msgspec.structs.replace(message, role="system") if message.role == "developer" else message
+        for message in chat.messages
+    ]
+    record.default_system_prompt = bool(settings.system_prompt) and all(m.role != "system" for m in messages)
+    if record.default_system_prompt:
+        messages.insert(0, Message(role="system", content=settings.system_prompt))
+    tools, choice = _tools(chat)
+    return {
+        "messages": messages,
+        "tools": tools,
+        "tool_choice": choice,
+        "parallel_tool_calls": chat.parallel_tool_calls if tools else None,
+        "response_format": chat.response_format,
+        "logprobs": chat.logprobs,
+        "top_logprobs": chat.top_logprobs if chat.logprobs else None,
+    }
+
+
+def _tools(chat: Chat) -> tuple[list[Tool] | None, str | None]:
+    """llama.cpp knows no choice by name; the same is said by offering that one tool and requiring it."""
+    if not isinstance(chat.tool_choice, ToolChoice):
+        return chat.tools or None, chat.tool_choice if chat.tools else None
+    wanted = chat.tool_choice.function.name
+    found = [tool for tool in chat.tools or [] if tool.function.name == wanted]
+    if not found:
+        raise BadRequest("`tool_choice` names a function that is not in `tools`.", param="tool_choice")
+    return found, "required"
+
+
+def _refuse_unsupported(completion: Completion) -> None:
+    """Fields whose silent loss would change what the answer means."""
+    for name, given in (("echo", completion.echo), ("suffix", completion.suffix)):
+        if given:
+            raise BadRequest(f"The embedded model does not support `{name}`.", param=name, code="unsupported_value")
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        path = _PATH.search(str(error))
+        param = path[1] if path else ""
+        what = str(error)[: path.start()] if path else str(error)
+        raise BadRequest(
+            f"`{param}`: {what}." if param else f"{what}.",
+            param=param or None,
+            code="invalid_value",
+            hint="The embedded model takes text, one answer and one prompt a request." if param else "",
+        ) from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.", code="too_deep") from None

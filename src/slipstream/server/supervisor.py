@@ -1,0 +1,252 @@
+"""The supervisor: owns the public socket, the workers, the records, the embedded model and the keys.
+
+It serves no request of the API itself. It decides when parts start and in which order they end.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+import slipstream
+from slipstream.config import live, paths
+from slipstream.config.settings import Settings
+from slipstream.core.errors import ConfigurationError
+from slipstream.core.meters import Counters
+from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.server import messages
+from slipstream.server.access import Access, check_address
+from slipstream.server.control import ControlState
+from slipstream.server.control_server import ControlServer
+from slipstream.server.process import start_worker
+from slipstream.server.recording import Recorder
+from slipstream.server.slots import Slot
+from slipstream.server.sockets import bind_public, bind_unix, is_loopback, url_of
+from slipstream.store.keys import KeyStore
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+WORKER = (sys.executable, "-P", "-m", "slipstream.server.worker")
+"""The command of a worker; `-P`: nothing is imported from the folder that we happen to be started in."""
+_KEYS_SECONDS = 0.5  # how often the keys are looked at; a revoked one must be refused within a second
+_COMMIT_SECONDS = 3.0  # for the last records
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_log = logging.getLogger(__name__)
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What to tell the person who started the server, once it serves."""
+
+    url: str
+    key_required: bool
+    login_url: str
+    """Opens the pages once without a key; empty where none is asked for."""
+    local: LocalAddress | None
+    """How far the embedded model is; None where it is off."""
+
+
+class Supervisor:
+    """One `slipstream serve`.
+
+    Args:
+        settings: what to serve.
+        announce: called once, when the first worker serves.
+        worker: the command of a worker; its two descriptors are appended.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        announce: Callable[[Announcement], None],
+        worker: tuple[str, ...] = WORKER,
+    ) -> None:
+        self._settings = settings
+        self._announce = announce
+        self._announced = False
+        self._counters = Counters()
+        self._start = functools.partial(start_worker, worker)
+        self._local: LocalAddress | None = None
+        self._signals = 0
+        self._refusal: ConfigurationError | None = None
+
+    async def run(self) -> int:
+        """Serve until a signal has ended it; the exit status.
+
+        Raises `ConfigurationError` and `StoreFailed` for what keeps it from serving at all.
+        """
+        # What is entered last is left first: workers, then records, model, control, registration.
+        async with contextlib.AsyncExitStack() as parts:
+            self._open_public(parts)
+            self._open_control(parts)
+            await self._open_local(parts)
+            self._recorder.start()
+            parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
+            with self._heeding_signals():
+                await self._run_workers()
+        if self._refusal is not None:
+            raise self._refusal
+        return 0
+
+    def greeting(self, slot: int) -> list[msgspec.Struct]:
+        """What a new worker is told first; it begins when it has heard all."""
+        told: list[msgspec.Struct] = [self._access.message()]
+        if self._local is not None:
+            told.append(messages.Local(self._local))
+        settings = msgspec.json.encode(self._settings)
+        return [*told, messages.Begin(settings, slot, str(self._control_path))]
+
+    def heard(self, slot: int, message: messages.FromWorker) -> None:
+        """What a worker says beyond its slot."""
+        match message:
+            case messages.Records(items):
+                self._recorder.take(items)
+            case messages.Ready():
+                self._announce_once()
+            case messages.Refused(what, hint):
+                self._refusal = ConfigurationError(what, hint=hint)
+                self._stop(0.0)
+            case _:
+                pass
+
+    def _open_public(self, parts: contextlib.AsyncExitStack) -> None:
+        """The public socket, and the keys that guard it."""
+        settings = self._settings
+        self._listener = parts.enter_context(bind_public(settings.server.host, settings.server.port))
+        self._url = url_of(self._listener, settings.server.host)
+        store = KeyStore(paths.keys_path(settings))
+        parts.callback(store.close)
+        self._token = live.new_token()
+        loopback = is_loopback(self._listener)
+        self._access = Access(store, settings.keys.required, loopback=loopback, own_secret=self._token)
+        check_address(settings.server.host, has_keys=self._access.has_keys, loopback=loopback)
+
+    def _open_control(self, parts: contextlib.AsyncExitStack) -> None:
+        """The registration, by which others on this machine find us, and the socket they then talk to."""
+        settings, counters = self._settings, self._counters
+        start = functools.partial(self._start, self._listener)
+        self._slots = [Slot(index, start, self, counters) for index in range(settings.server.workers)]
+        self._recorder = Recorder(paths.records_path(settings), settings.record, counters)
+        self._state = ControlState(
+            self._url,
+            self._slots,
+            access=self._access,
+            recorder=self._recorder,
+            counters=counters,
+            local=lambda: (settings.models.local.name, self._local) if self._local is not None else None,
+            renew_keys=self._tell_keys,
+        )
+        self._control_path = paths.state_folder(settings) / f"control-{os.getpid()}.sock"
+        parts.enter_context(
+            live.register(
+                settings,
+                url=self._url,
+                control=str(self._control_path),
+                token=self._token,
+                version=slipstream.__version__,
+            )
+        )
+        _sweep_sockets(settings)
+        listener = bind_unix(self._control_path)
+        parts.callback(self._control_path.unlink, missing_ok=True)
+        control = ControlServer(listener, self._control_app)
+        parts.push_async_callback(control.aclose)
+
+    async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
+        """The embedded model, where it is on; it loads while the workers start."""
+        from slipstream.wiring import local_enabled
+
+        if not local_enabled(self._settings):
+            return
+        local = LocalProcess(self._settings.models.local, paths.data_folder(self._settings), self._counters)
+        local.on_change(self._on_local)
+        parts.push_async_callback(local.aclose)
+        await local.start()
+
+    async def _run_workers(self) -> None:
+        """Return when the workers were told to end and every process is gone."""
+        watching = asyncio.create_task(self._watch_keys())
+        try:
+            async with asyncio.TaskGroup() as running:
+                for slot in self._slots:
+                    running.create_task(slot.run())
+        finally:
+            watching.cancel()
+            await asyncio.wait((watching,))
+
+    def _stop(self, seconds: float) -> None:
+        """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""
+        self._state.draining = True
+        self._listener.close()
+        for slot in self._slots:
+            slot.drain(seconds)
+
+    @contextlib.contextmanager
+    def _heeding_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        # Under nohup a hang-up is ignored, and must stay so.
+        heeded = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        for each in heeded:
+            loop.add_signal_handler(each, self._on_signal, each)
+        try:
+            yield
+        finally:
+            for each in heeded:
+                loop.remove_signal_handler(each)
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        self._signals += 1
+        seconds = self._settings.server.drain_seconds if self._signals == 1 else 0.0
+        under_way = sum(slot.in_flight for slot in self._slots)
+        _log.info("%s: ending within %g s; requests under way: %d", number.name, seconds, under_way)
+        self._stop(seconds)
+
+    def _on_local(self, address: LocalAddress) -> None:
+        self._local = address
+        for slot in self._slots:
+            slot.tell(messages.Local(address))
+
+    async def _watch_keys(self) -> None:
+        told = self._access.message()
+        while True:
+            await asyncio.sleep(_KEYS_SECONDS)
+            await asyncio.to_thread(self._access.read)
+            current = self._access.message()
+            if current != told:
+                told = current
+                self._tell_keys()
+
+    def _tell_keys(self) -> None:
+        message = self._access.message()
+        for slot in self._slots:
+            slot.tell(message)
+
+    def _announce_once(self) -> None:
+        if self._announced:
+            return
+        self._announced = True
+        required = self._access.required
+        login = f"{self._url}/login?token={self._access.sessions.issue()}" if required else ""
+        self._announce(Announcement(self._url, required, login, self._local))
+
+    def _control_app(self) -> "Starlette":
+        from slipstream.dashboard.pages import routes
+        from slipstream.gateway.admin_api import control_app
+
+        return control_app(self._state, routes())
+
+
+def _sweep_sockets(settings: Settings) -> None:
+    """Delete the control sockets of servers that were killed. Live ones have registered before they bind."""
+    alive = {server.control for server in live.live_servers(settings)}
+    for path in paths.state_folder(settings).glob("control-*.sock"):
+        if str(path) not in alive:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,334 @@
+"""One relayed connection: two sockets, two links, and the timers between them. Decides nothing.
+
+What passes, when, and what breaks off is said by the links; this shell reads, writes, pauses and closes.
+"""
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from slipstream.core import clock
+from slipstream.testing.chaos_faults import Fault, Toxic
+from slipstream.testing.chaos_link import Link
+from slipstream.testing.chaos_response import Choice, RequestLog, Responses
+from slipstream.testing.chaos_set import FaultSet
+from slipstream.testing.chaos_toxics import Cut, Stage, machine
+
+_LINGER_SECONDS = 1.0  # how long a closed client may go on sending before its socket is dropped
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What went through a fault proxy since it started."""
+
+    connections: int = 0
+    """Accepted, refused ones included."""
+    open: int = 0
+    bytes_up: int = 0
+    """Written to the upstream."""
+    bytes_down: int = 0
+    """Written to clients."""
+    responses: int = 0
+    """Heads of final responses seen."""
+    upstream_failed: int = 0
+    """Connections to the upstream that could not be made."""
+    over_limit: int = 0
+    """Connections reset because `max_connections` were open."""
+    hits: dict[str, int] = field(default_factory=dict)
+    """Connections or responses that each fault struck, by its name."""
+
+
+class Owner(Protocol):
+    """What a relay asks of its proxy."""
+
+    faults: FaultSet
+    totals: Counts
+
+    async def connect(self, side: asyncio.Protocol) -> None:
+        """Connect a protocol to the upstream; OSError if that fails."""
+
+    def ended(self, relay: "Relay") -> None:
+        """Hear that both sockets are closed."""
+
+
+class Relay:
+    """A client's connection, the upstream's, and the links between them.
+
+    Args:
+        owner: the proxy.
+        number: of the connection, from 0; the faults' dice depend on it.
+        buffer_bytes: how much of each direction may wait.
+    """
+
+    def __init__(self, owner: Owner, number: int, buffer_bytes: int) -> None:
+        self.number = number
+        self._owner = owner
+        self._up, self._down = Link(buffer_bytes), Link(buffer_bytes)
+        self.client = Side(self, self._up, self._down, self._sent_down)
+        self.upstream = Side(self, self._down, self._up, self._sent_up)
+        self.client.peer, self.upstream.peer = self.upstream, self.client
+        self._requests = RequestLog()
+        self._responses = Responses(self._requests, Choice(self._armed, self._draw, owner.faults.take))
+        self._machines: dict[Fault, Stage | None] = {}
+        self._counted = 0
+        self._dial: asyncio.Task[None] | None = None
+        self.closing = False
+
+    def begin(self) -> None:
+        """The client is there: refuse it, or connect to the upstream."""
+        for fault in self._owner.faults.refusals(clock.monotonic_ns()):
+            if fault.mode != "stop" and self._owner.faults.strike(fault, self.number):
+                self.cut(Cut.RESET if fault.mode == "reset" else Cut.CLOSE)
+                return
+        self.refit()
+        self._dial = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            await self._owner.connect(self.upstream)
+        except OSError:
+            self._owner.totals.upstream_failed += 1
+            self.cut(Cut.RESET)
+            return
+        self.client.resume()
+
+    def refit(self) -> None:
+        """Put in the machines of the faults that are active now; those that stay keep their state."""
+        now = clock.monotonic_ns()
+        active = self._owner.faults.active(now)
+        toxics = [fault for fault in active if isinstance(fault, Toxic)]
+        self._machines = {fault: self._machine(fault, now) for fault in toxics}
+        names = {fault.name for fault in active}
+        self._up.fit([self._requests, *self._stages("up", toxics)], names)
+        self._down.fit([self._responses, *self._stages("down", toxics)], names)
+        self.client.pump()
+        self.upstream.pump()
+
+    def _machine(self, fault: Toxic, now: int) -> Stage | None:
+        if fault in self._machines:
+            return self._machines[fault]
+        dice = self._owner.faults.strike(fault, self.number)
+        return machine(fault, dice, now) if dice is not None else None
+
+    def _stages(self, direction: str, toxics: Iterable[Toxic]) -> list[Stage]:
+        stages = (self._machines[fault] for fault in toxics if fault.direction == direction)
+        return [stage for stage in stages if stage is not None]
+
+    def _armed(self) -> bool:
+        return bool(self._owner.faults.responses(clock.monotonic_ns()))
+
+    def _draw(self, number: int, target: bytes) -> list[tuple[Fault, object]]:
+        drawn = (
+            (fault, self._owner.faults.draw(fault, self.number, number))
+            for fault in self._owner.faults.responses(clock.monotonic_ns())
+            if target.startswith(fault.path.encode())
+        )
+        return [(fault, dice) for fault, dice in drawn if dice is not None]
+
+    def _sent_up(self, size: int) -> None:
+        self._owner.totals.bytes_up += size
+
+    def _sent_down(self, size: int) -> None:
+        self._owner.totals.bytes_down += size
+        self._owner.totals.responses += self._responses.count - self._counted
+        self._counted = self._responses.count
+
+    def cut(self, cut: Cut) -> None:
+        """Break both connections off."""
+        if self.closing:
+            return
+        self.closing = True
+        if self._dial is not None:
+            self._dial.cancel()
+        if cut is Cut.CLOSE:
+            self.client.finish()
+        else:
+            self.client.drop(reset=True)
+        self.upstream.drop(reset=cut is Cut.RESET)
+
+    def abort(self) -> None:
+        """Close both sockets now, without waiting for anyone."""
+        self.closing = True
+        if self._dial is not None:
+            self._dial.cancel()
+        self.client.drop(reset=False)
+        self.upstream.drop(reset=False)
+
+    def lost(self, side: "Side", error: Exception | None) -> None:
+        """One socket is closed: the other follows in the same way."""
+        if not self.closing:
+            self.closing = True
+            side.peer.drop(reset=error is not None)
+        if self._dial is not None:
+            self._dial.cancel()
+        if not self.client.connected and not self.upstream.connected:
+            self._owner.ended(self)
+
+    def ended_input(self) -> None:
+        """One peer has nothing more to send; over if nobody can hear anything any more either."""
+        both = self.client.input_ended and self.upstream.input_ended
+        stuck = self._down.held if self.client.input_ended else self._up.held
+        if stuck or (both and (self._down.held or self._up.held)):
+            self.cut(Cut.CLOSE)
+        elif self.client.output_ended and self.upstream.output_ended:
+            self.abort()
+
+
+class Side(asyncio.Protocol):
+    """One socket of a relay.
+
+    Args:
+        relay: what it belongs to.
+        inbound: takes what this socket reads.
+        outbound: says what to write to it.
+        sent: hears how many bytes were written.
+    """
+
+    peer: "Side"
+
+    def __init__(self, relay: Relay, inbound: Link, outbound: Link, sent: Callable[[int], None]) -> None:
+        self._relay = relay
+        self._inbound, self._outbound, self._sent = inbound, outbound, sent
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.Handle | None = None
+        self._writable = True
+        self._reading = True
+        self.connected = False
+        self.input_ended = False
+        self.output_ended = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the socket; a client is not read before its upstream is there."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.connected = True
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # With no room for us to buffer, "writable" means that the kernel has every byte: a cut loses none.
+        transport.set_write_buffer_limits(high=0)
+        if self is self._relay.client:
+            self._pause()
+            self._relay.begin()
+        elif self._relay.closing:
+            self.drop(reset=False)
+        else:
+            self.pump()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the link towards the other side."""
+        if self._relay.closing:
+            return
+        self._inbound.feed(clock.monotonic_ns(), bytes(data))
+        self.peer.pump()
+        if self._inbound.full:
+            self._pause()
+
+    def eof_received(self) -> bool:
+        """The peer has nothing more to send; the other direction lives on."""
+        self.input_ended = True
+        if self._relay.closing:
+            return False
+        self._inbound.feed(clock.monotonic_ns(), Cut.FIN)
+        self.peer.pump()
+        self._relay.ended_input()
+        return True
+
+    def pause_writing(self) -> None:
+        """The kernel's buffer is full."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """The kernel has taken everything."""
+        self._writable = True
+        self.pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed."""
+        self.connected = False
+        self._stop_timer()
+        self._relay.lost(self, exc)
+
+    def pump(self) -> None:
+        """Write the next piece that is due, make the cut that is due, or come back when one is."""
+        self._stop_timer()
+        if self._relay.closing or self._transport is None:
+            return
+        now = clock.monotonic_ns()
+        piece = self._outbound.take(now) if self._writable else self._outbound.overdue(now)
+        if isinstance(piece, bytes):
+            self._transport.write(piece)
+            self._sent(len(piece))
+        elif piece is Cut.FIN:
+            self._end_output()
+        elif piece is not None:
+            self._relay.cut(piece)
+        if not self._relay.closing:
+            self.peer.resume()
+            self._come_back(now)
+
+    def _come_back(self, now: int) -> None:
+        """One piece a turn of the loop: what was cut apart is not glued together by the kernel."""
+        at = self._outbound.wake_at
+        loop = asyncio.get_running_loop()
+        if at is None:
+            return
+        if at > now:
+            self._timer = loop.call_later((at - now) / 1e9, self.pump)
+        elif self._writable:
+            self._timer = loop.call_soon(self.pump)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end_output(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
+        self.output_ended = True
+        self._relay.ended_input()
+
+    def _pause(self) -> None:
+        if self._reading and self._transport is not None and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, if there is room for it again and the other side is there."""
+        ready = not self._reading and self.peer.connected and not self._inbound.full
+        if ready and self._transport is not None and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        """Close cleanly: what was written arrives, then FIN; what still comes in is thrown away."""
+        self._stop_timer()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self.input_ended:
+            transport.close()
+            return
+        if not self.output_ended:
+            transport.write_eof()
+        if not self._reading:
+            # Bytes left unread would turn the close into a reset.
+            self._reading = True
+            transport.resume_reading()
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
+
+    def drop(self, *, reset: bool) -> None:
+        """Close at once, with RST if asked for."""
+        self._stop_timer()
+        if self._transport is None:
+            return
+        if reset:
+            sock = self._transport.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()

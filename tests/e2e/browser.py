@@ -1,0 +1,106 @@
+"""Debian's Chromium for tests of the pages: one start, fresh contexts, and a watch on everything that must not happen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless Chromium. Playwright's synchronous face holds an event loop: no asyncio in this thread meanwhile."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@dataclass
+class Watched:
+    """A page and what it did that a page of ours never does."""
+
+    page: Page
+    context: BrowserContext
+    base_url: str
+    dialogs: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+
+    def open(self, path: str = "/") -> Page:
+        """Go to a path of the server and wait until the page's script has run."""
+        self.page.goto(self.base_url + path)
+        self.page.locator("#send[aria-label]").wait_for()
+        return self.page
+
+    def assert_clean(self) -> None:
+        """No dialog, no script error, no violation of the content policy, nothing asked from elsewhere."""
+        assert [] == self.dialogs
+        assert [] == self.errors
+        assert [] == self.violations
+        assert [] == self.foreign
+
+
+@contextmanager
+def watched_page(
+    browser: Browser,
+    base_url: str,
+    *,
+    width: int = 1120,
+    height: int = 800,
+    scale: float = 1,
+    dark: bool = False,
+    touch: bool = False,
+) -> Iterator[Watched]:
+    """A page in a context of its own (no storage shared with another)."""
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        device_scale_factor=scale,
+        color_scheme="dark" if dark else "light",
+        has_touch=touch,
+        is_mobile=touch,
+        locale="en-GB",
+    )
+    context.set_default_timeout(15_000)
+    try:
+        page = context.new_page()
+        watched = Watched(page, context, base_url)
+        _watch(watched)
+        yield watched
+    finally:
+        context.close()
+
+
+def _watch(watched: Watched) -> None:
+    page = watched.page
+
+    def dialog(seen: Dialog) -> None:
+        watched.dialogs.append(seen.message)
+        seen.dismiss()
+
+    def console(message: ConsoleMessage) -> None:
+        text = message.text
+        if "Content Security Policy" in text or "TrustedHTML" in text or "Trusted Type" in text:
+            watched.violations.append(text)
+
+    page.on("dialog", dialog)
+    page.on("console", console)
+    page.on("pageerror", lambda error: watched.errors.append(str(error)))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(watched.base_url) else watched.foreign.append(request.url),
+    )
