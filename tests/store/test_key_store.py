@@ -1,4 +1,4 @@
-"""What the key store promises: a secret is shown once and held nowhere, and a bad file never opens the doors."""
+"""What the key store promises: a secret is held nowhere, and a bad file never opens the doors."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -4,6 +4,7 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import pytest
@@ -168,9 +169,11 @@ def test_a_half_made_database_is_never_seen(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.new*"))
 
 
-def test_a_replaced_file_is_noticed(tmp_path: Path) -> None:
-    """After `refresh` the connection is to the file that is at the path now."""
-    first = opened(tmp_path / "a.db")
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_replaced_file_is_noticed(tmp_path: Path, journal: Literal["wal", "delete"]) -> None:
+    """After `refresh` the connection is to the file at the path, and nothing of the former one is in it."""
+    first = opened(tmp_path / "a.db", Manner(journal=journal))
+    first.run_many("INSERT INTO things VALUES (?)", [("a",)])
     assert not first.refresh()
     second = opened(tmp_path / "b.db")
     second.run_many("INSERT INTO things VALUES (?)", [("b",)])
@@ -178,6 +181,7 @@ def test_a_replaced_file_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "b.db").rename(tmp_path / "a.db")
     assert first.refresh()
     assert first.rows("SELECT * FROM things") == [("b",)]
+    assert first.quarantined == ()
     first.close()
 
 

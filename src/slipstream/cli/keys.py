@@ -59,9 +59,7 @@ def revoke(key: str) -> None:
     """Revoke a key by its ID, or an active one by its name."""
     with _store() as store:
         revoked = store.revoke(key)
-    click.echo(
-        f"Revoked the key {revoked.name!r} ({revoked.id}). Servers refuse it within a second.", err=True
-    )
+    click.echo(f"Revoked {revoked.name!r} ({revoked.id}). Servers refuse it within a second.", err=True)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import signal
 import click
 
 from slipstream.config.settings import Simulated
-from slipstream.core.errors import SlipstreamError
 from slipstream.testing.simulator import Simulator, run_loop, run_simulator
 
 _DEFAULT = Simulated()
@@ -80,18 +79,41 @@ _POSITIVE = click.FloatRange(min=0)
 )
 @click.option("--seed", default=_DEFAULT.seed, show_default=True, type=int, help="Seed of every random draw.")
 @click.option("--script", default="", help="What requests without a script are told, such as pause=2@5.")
-def simulate(*, host: str, port: int, models: tuple[str, ...], script: str, **settings: float) -> None:
+def simulate(
+    *,
+    host: str,
+    port: int,
+    models: tuple[str, ...],
+    script: str,
+    ttft_ms: float,
+    ttft_ms_per_1k_tokens: float,
+    itl_ms: float,
+    spread: float,
+    slots: int,
+    slowdown: float,
+    output_tokens: int,
+    error_rate: float,
+    seed: int,
+) -> None:
     """Run a simulated LLM server that any OpenAI-compatible client can talk to.
 
     It takes the times it is told to take and makes the faults that a request asks for in the header
     `x-simulate`, in the field `simulate`, or behind a # in the model's name: error=429,retry_after=2 or
     pause=5@3 or cut@3 ... `GET /stats` counts what it did.
     """
-    try:
-        with run_loop() as runner:
-            runner.run(_serve(Simulated(**settings), host, port, models=models, script=script))
-    except SlipstreamError as error:
-        raise click.ClickException(str(error)) from None
+    settings = Simulated(
+        ttft_ms=ttft_ms,
+        ttft_ms_per_1k_tokens=ttft_ms_per_1k_tokens,
+        itl_ms=itl_ms,
+        spread=spread,
+        slots=slots,
+        slowdown=slowdown,
+        output_tokens=output_tokens,
+        error_rate=error_rate,
+        seed=seed,
+    )
+    with run_loop() as runner:
+        runner.run(_serve(settings, host, port, models=models, script=script))
 
 
 async def _serve(settings: Simulated, host: str, port: int, *, models: tuple[str, ...], script: str) -> None:

@@ -143,7 +143,7 @@ def _require_complete(tree: Mapping[str, object], sources: Mapping[Path, Source]
             missing = [name for name in _required(section) if (*path, name) not in sources]
             if missing:
                 refuse(
-                    sources[path],
+                    next(source for place, source in sources.items() if place[: len(path)] == path),
                     path,
                     f"lacks `{missing[0]}`",
                     hint=f"Write: {names.written((*path, missing[0]))} = ...",

@@ -45,7 +45,12 @@ class Table(Struct, frozen=True):
 
 def written(path: Path) -> str:
     """A path as the TOML key it is: `models.simulated."gpt-4.1".ttft_ms`."""
-    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False) for part in path)
+    return ".".join(part if _BARE.fullmatch(part) else quoted(part) for part in path)
+
+
+def quoted(text: str) -> str:
+    """A text as TOML writes it: JSON's escapes, and one for DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def read(name: str) -> Path:

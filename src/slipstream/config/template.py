@@ -1,6 +1,5 @@
 """Settings as text: the commented file of `config init`, the effective file, the page of the docs."""
 
-import json
 from collections.abc import Iterator
 
 import msgspec
@@ -36,7 +35,7 @@ def toml_value(value: object) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(each) for each in value) + "]"
     assert isinstance(value, str)
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return names.quoted(value)
 
 
 def effective(settings: Settings) -> str:

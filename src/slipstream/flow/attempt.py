@@ -16,6 +16,7 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head, Reply
 from slipstream.core.record import Record
 from slipstream.flow.select import Catalog, Target
+from slipstream.flow.watch import Watch
 
 RETRIED_STATUSES = frozenset({500, 502, 503, 504})
 """Answers of an upstream after which another attempt makes sense; 429 joins with its Retry-After later."""
@@ -51,7 +52,7 @@ class Attempts:
         self._patience = patience
         self._counters = counters
 
-    async def open(self, request: ChatRequest, record: Record) -> Opened:
+    async def open(self, request: ChatRequest, record: Record, watch: Watch) -> Opened:
         """The first attempt that answers. Raises what the last one raised."""
         tried: list[Target] = []
         while True:
@@ -63,7 +64,7 @@ class Attempts:
             tried.append(target)
             last = len(tried) >= self._patience.attempts
             try:
-                opened = await self._open(target, request, record)
+                opened = await self._open(target, request, record, watch)
             except UpstreamFailed as error:
                 self._counters.count("upstream_errors")
                 if isinstance(error, UpstreamTimeout):
@@ -78,21 +79,23 @@ class Attempts:
                 await opened.reply.aclose()
             self._counters.count("upstream_retries")
 
-    async def _open(self, target: Target, request: ChatRequest, record: Record) -> Opened:
+    async def _open(self, target: Target, request: ChatRequest, record: Record, watch: Watch) -> Opened:
         if target.name not in ("*", request.model):
             request = request.replacing({"model": msgspec.json.encode(target.name)})
         seconds = min(self._patience.first_token_seconds, self._left(record))
+        watch.expect(seconds, look=self._patience.idle_seconds)
         reply: Reply | None = None
         opened: Opened | None = None
         try:
-            async with asyncio.timeout(seconds):
-                with record.step("open"):
-                    reply = await target.model.open(request, record)
-                body = aiter(reply)
-                with record.step("first_byte"):
-                    first = await anext(body, None)
-                opened = Opened(reply, body, first)
-        except TimeoutError:
+            with record.step("open"):
+                reply = await target.model.open(request, record)
+            body = aiter(reply)
+            with record.step("first_byte"):
+                first = await anext(body, None)
+            opened = Opened(reply, body, first)
+        except asyncio.CancelledError:
+            if not watch.overdue():
+                raise
             raise UpstreamTimeout(
                 f"The model `{target.name}` sent nothing for {seconds:g} s.",
                 hint="The setting models.first_token_seconds bounds this wait.",

@@ -17,6 +17,7 @@ from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import Record
 from slipstream.flow.attempt import Attempts, Opened, Patience
 from slipstream.flow.observe import Observer
+from slipstream.flow.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Reader:
             self._waiter.set_result(None)
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._flight.loop.create_future()
         try:
             await self._waiter
         finally:
@@ -91,7 +92,9 @@ class Flight:
         self._bytes = 0
         self._readers: list[Reader] = []
         self._room: asyncio.Future[None] | None = None
-        self._task = asyncio.get_running_loop().create_task(self._fly())
+        self.loop = asyncio.get_running_loop()
+        self._task = self.loop.create_task(self._fly())
+        self._watch = Watch(self.loop, self._task)
 
     def board(self) -> Reader:
         """A new reader, who reads from the beginning. Only while nothing was let go of."""
@@ -124,7 +127,7 @@ class Flight:
     async def _fly(self) -> None:
         record = self._record
         try:
-            opened = await self._crew.attempts.open(self._request, record)
+            opened = await self._crew.attempts.open(self._request, record, self._watch)
             try:
                 with record.step("relay"):
                     await self._pump(opened, self._observer)
@@ -140,6 +143,7 @@ class Flight:
                 "Something unexpected went wrong.", hint=f"See the log for {record.id}."
             )
         finally:
+            self._watch.stop()
             self.over = True
             self._wake()
 
@@ -149,19 +153,20 @@ class Flight:
         chunk = opened.first
         if chunk is None:
             self.head = opened.head
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + patience.total_seconds - self._record.since_arrival() / 1e9
+        deadline = self.loop.time() + patience.total_seconds - self._record.since_arrival() / 1e9
         try:
-            async with asyncio.timeout(None) as watch:
-                while chunk is not None:
-                    passed = observer.see(chunk)
-                    if passed is not None:
-                        await self._append(passed)
-                    self.head = opened.head
-                    self._wake()
-                    watch.reschedule(min(loop.time() + patience.idle_seconds, deadline))
-                    chunk = await anext(opened.body, None)
-        except TimeoutError:
+            while chunk is not None:
+                passed = observer.see(chunk)
+                if passed is not None:
+                    await self._append(passed)
+                self.head = opened.head
+                self._wake()
+                left = min(patience.idle_seconds, deadline - self.loop.time())
+                self._watch.expect(left, look=patience.idle_seconds)
+                chunk = await anext(opened.body, None)
+        except asyncio.CancelledError:
+            if not self._watch.overdue():
+                raise
             raise UpstreamTimeout(
                 f"The model `{self._record.model}` fell silent for {patience.idle_seconds:g} s.",
                 hint="The settings models.idle_seconds and models.total_seconds bound this.",
@@ -178,7 +183,9 @@ class Flight:
             if not self._behind():
                 break
             self._wake()
-            self._room = asyncio.get_running_loop().create_future()
+            self._room = self.loop.create_future()
+            # the reader is slow, not the model: its own connection has a timeout for that
+            self._watch.expect(self._crew.patience.total_seconds, look=self._crew.patience.idle_seconds)
             try:
                 await self._room
             finally:

@@ -1,7 +1,7 @@
 """The embedded model's process: serves one GGUF over HTTP on loopback until its standard input ends.
 
 It imports nothing but the standard library and xllamacpp, and nothing of ours: it is run by its path.
-Standard input: one line of JSON (see `Orders` in local_wire.py), then the lifeline. Standard output: one line of JSON.
+Standard input: one line of JSON (`Orders` of local_process.py), then the lifeline. Standard output: one line.
 """
 
 import json
@@ -30,12 +30,14 @@ def main() -> None:
     try:
         import xllamacpp
     except ImportError as error:
-        print(error, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
         os._exit(EXIT_NOT_INSTALLED)
     try:
         server = xllamacpp.Server(_parameters(xllamacpp.CommonParams(), orders))
     except (RuntimeError, ValueError, OSError) as error:
-        print(error, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
         os._exit(EXIT_NOT_LOADED)
     answers.write(json.dumps({"url": server.listening_address}) + "\n")
     answers.flush()

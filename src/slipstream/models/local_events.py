@@ -4,10 +4,10 @@ What llama.cpp adds for itself (paths, progress) does not get out; its `timings`
 """
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from slipstream.core.chat import Route
-from slipstream.core.errors import SlipstreamError, UpstreamFailed
+from slipstream.core.errors import BadRequest, SlipstreamError, Unavailable, UpstreamFailed
 from slipstream.models.local_wire import too_long
 
 DONE = b"data: [DONE]\n\n"
@@ -17,7 +17,7 @@ class FunctionDelta(Struct, omit_defaults=True):
     """A piece of a function call."""
 
     name: str | None = None
-    arguments: str = ""
+    arguments: str | None = None
 
 
 class ToolCallDelta(Struct, omit_defaults=True):
@@ -79,6 +79,25 @@ class Timings(Struct):
     predicted_ms: float = 0.0
 
 
+class PromptDetails(Struct):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int = 0
+
+
+class Usage(Struct):
+    """Tokens of a request."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Progress(Struct):
+    """How much of the prompt was evaluated; of interest only by being there."""
+
+
 class ChildError(Struct):
     """An error as llama.cpp words it."""
 
@@ -93,9 +112,10 @@ class Event(Struct):
     id: str = ""
     created: int = 0
     choices: list[Choice] = []
-    usage: Raw | None = None
+    usage: Usage | None = None
     timings: Timings | None = None
     error: ChildError | None = None
+    prompt_progress: Progress | None = None
 
 
 class ErrorBody(Struct):
@@ -113,9 +133,13 @@ def read(data: bytes) -> Event:
     try:
         event = _EVENT.decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
-        raise UpstreamFailed("The embedded model sent something that is no event.", code="local_model_broke") from None
+        raise UpstreamFailed(
+            "The embedded model sent something that is no event.", code="local_model_broke"
+        ) from None
     if event.error is not None:
         raise failure(event.error)
+    if event.prompt_progress is not None:  # its choice repeats the role, and would pass for the first token
+        event.choices = []
     return event
 
 
@@ -129,13 +153,13 @@ def read_error(body: bytes) -> ChildError:
 
 def failure(error: ChildError) -> SlipstreamError:
     """What an error of llama.cpp means to whoever must act."""
-    from slipstream.core.errors import BadRequest, Unavailable
-
     words = error.message[:500] or "no reason given"
     if error.type == "exceed_context_size_error":
         return too_long(f"The prompt does not fit: {words}.")
     if error.code == 503:
-        return Unavailable("The embedded model is still loading.", code="model_loading", retry_after_seconds=1.0)
+        return Unavailable(
+            "The embedded model is still loading.", code="model_loading", retry_after_seconds=1.0
+        )
     if error.code in (400, 413, 422):
         return BadRequest(f"The embedded model refused the request: {words}")
     return UpstreamFailed(f"The embedded model failed: {words}", code="local_model_error")
@@ -171,8 +195,8 @@ class LegacyLogprobs(Struct):
 class Message(Struct, omit_defaults=True):
     """A whole chat answer."""
 
+    role: str
     content: str | None
-    role: str = "assistant"
     reasoning_content: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
     refusal: str | None = None
@@ -195,7 +219,7 @@ class Answer(Struct, omit_defaults=True):
     created: int
     model: str
     choices: list[ChunkChoice] | list[TextChoice] | list[MessageChoice]
-    usage: Raw | None = None
+    usage: Usage | None = None
     timings: Timings | None = None
 
 
@@ -223,7 +247,9 @@ class Translator:
         self._offset += len(text)
         return made
 
-    def _answer(self, event: Event, choices: list[ChunkChoice | TextChoice], *, usage: Raw | None = None) -> Answer:
+    def _answer(
+        self, event: Event, choices: list[ChunkChoice | TextChoice], *, usage: Usage | None = None
+    ) -> Answer:
         return Answer(
             public_id(event.id, chat=self._chat),
             "chat.completion.chunk" if self._chat else "text_completion",
@@ -247,7 +273,7 @@ class Assembly:
         self._logprobs: list[TokenLogprob] | None = None
         self._finish: str | None = None
         self._last = Event()
-        self._usage: Raw | None = None
+        self._usage: Usage | None = None
         self._timings: Timings | None = None
 
     def add(self, event: Event) -> None:
@@ -272,6 +298,7 @@ class Assembly:
         if self._chat:
             calls = [self._calls[index] for index in sorted(self._calls)]
             message = Message(
+                "assistant",
                 text if text or not calls else None,
                 reasoning_content="".join(self._reasoning) or None,
                 tool_calls=calls or None,
@@ -296,11 +323,13 @@ class Assembly:
         if delta.reasoning_content:
             self._reasoning.append(delta.reasoning_content)
         for piece in delta.tool_calls or []:
-            call = self._calls.setdefault(piece.index or 0, ToolCallDelta(type="function", function=FunctionDelta()))
+            call = self._calls.setdefault(
+                piece.index or 0, ToolCallDelta(type="function", function=FunctionDelta(arguments=""))
+            )
             call.id = piece.id or call.id
             if piece.function is not None and call.function is not None:
                 call.function.name = piece.function.name or call.function.name
-                call.function.arguments += piece.function.arguments
+                call.function.arguments = (call.function.arguments or "") + (piece.function.arguments or "")
 
 
 def public_id(own: str, *, chat: bool) -> str:

@@ -1,14 +1,14 @@
-"""What a request may ask of the embedded model: a typed allow-list with ranges, and what is sent in its place.
+"""What a request may ask of the embedded model: a typed allow-list with ranges, and the order made of it.
 
-The only way from a caller's JSON into llama.cpp, whose own parameters have had memory errors (CVE-2026-21869,
-a negative `n_discard`). Unknown fields are dropped; wrong types and ranges are refused by name.
+The only way from a caller's JSON into llama.cpp, whose own parameters have had memory errors
+(CVE-2026-21869, a negative `n_discard`). Unknown fields are dropped; wrong types and ranges are refused.
 """
 
 import re
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from slipstream.config.settings import Local
 from slipstream.core.chat import ChatRequest, Route
@@ -30,24 +30,20 @@ TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
 
 
-class Wire(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A part of a request: unknown fields are dropped, what is absent stays absent."""
-
-
-class TextPart(Wire, tag_field="type", tag="text"):
+class TextPart(Struct, frozen=True, tag_field="type", tag="text"):
     """The only kind of content part that a text model takes."""
 
     text: Text
 
 
-class FunctionCall(Wire):
+class FunctionCall(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a tool call asked for."""
 
     name: Name
     arguments: Text
 
 
-class ToolCall(Wire):
+class ToolCall(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A tool call of an earlier turn."""
 
     type: Literal["function"]
@@ -55,7 +51,7 @@ class ToolCall(Wire):
     function: FunctionCall
 
 
-class Message(Wire):
+class Message(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One turn of the conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -65,52 +61,52 @@ class Message(Wire):
     tool_call_id: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class Function(Wire):
+class Function(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A function that the model may call."""
 
     name: Name
     description: Text | None = None
-    parameters: Raw | None = None
+    parameters: dict[str, object] | None = None
     strict: bool | None = None
 
 
-class Tool(Wire):
+class Tool(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A tool that the model may call."""
 
     type: Literal["function"]
     function: Function
 
 
-class ToolName(Wire):
+class ToolName(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The name of a function."""
 
     name: Name
 
 
-class ToolChoice(Wire):
+class ToolChoice(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One named tool."""
 
     type: Literal["function"]
     function: ToolName
 
 
-class JsonSchema(Wire):
+class JsonSchema(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The schema that an answer must follow."""
 
     name: Name | None = None
     description: Text | None = None
-    schema: Raw | None = None
+    schema: dict[str, object] | None = None
     strict: bool | None = None
 
 
-class ResponseFormat(Wire):
+class ResponseFormat(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The form that an answer must have."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 
 
-class Sampling(Wire):
+class Sampling(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What both kinds of requests may say about how the answer is drawn."""
 
     max_tokens: Tokens | None = None
@@ -127,7 +123,7 @@ class Sampling(Wire):
     n: Annotated[int, Meta(ge=1, le=1)] | None = None
 
 
-class Chat(Sampling):
+class Chat(Sampling, frozen=True, omit_defaults=True, kw_only=True):
     """The fields of a chat request that are read."""
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=4096)]
@@ -140,7 +136,7 @@ class Chat(Sampling):
     top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
 
 
-class Completion(Sampling):
+class Completion(Sampling, frozen=True, omit_defaults=True, kw_only=True):
     """The fields of a completion request that are read."""
 
     prompt: Text | Annotated[list[Text], Meta(min_length=1, max_length=1)]
@@ -246,7 +242,9 @@ def _refuse_unsupported(completion: Completion) -> None:
     """Fields whose silent loss would change what the answer means."""
     for name, given in (("echo", completion.echo), ("suffix", completion.suffix)):
         if given:
-            raise BadRequest(f"The embedded model does not support `{name}`.", param=name, code="unsupported_value")
+            raise BadRequest(
+                f"The embedded model does not support `{name}`.", param=name, code="unsupported_value"
+            )
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

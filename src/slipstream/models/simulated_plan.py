@@ -248,10 +248,10 @@ def _whole(plan: Plan, running: Callable[[], int]) -> Iterator[Act]:
                 yield Act(wait, (body,), "done")
                 return
         if 0 < sent < tokens and timing.gap_ms:
-            wait += timing.gap_ns(sent, running())
-            if timing.settings.slowdown:  # how many run has to be asked again at each token's time
+            if timing.settings.slowdown:  # how many run is asked at each token's time
                 yield Act(wait)
                 wait = 0
+            wait += timing.gap_ns(sent, running())
         elif not (marks or timing.gap_ms):
             break
     yield Act(wait, (body,), "done")

@@ -122,9 +122,10 @@ class HttpClient:
                     response.close()
                     if response.is_stale:
                         pool.give_up(slot, "lost")
-            if response.error is None:
+            if response.status:
                 return response
             if not response.is_stale:
+                assert response.error is not None
                 raise response.error
             if self._counters is not None:  # the place is still ours, and empty: once more, on a fresh one
                 self._counters.count("upstream_stale_connections")

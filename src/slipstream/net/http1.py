@@ -34,13 +34,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_arrived_ns",
         "_feed",
         "_finished",
         "_has_ended",
         "_header_bytes",
         "_headers",
-        "_is_clean",
         "_is_head_only",
         "_is_kept",
         "_is_until_eof",
@@ -51,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_pending_bytes",
         "_response",
         "_transport",
+        "arrived_ns",
         "exchanges",
         "is_lost",
         "on_body",
@@ -67,6 +66,7 @@ class Connection(asyncio.Protocol):
         self.slot: Slot[Connection] | None = None
         self.is_lost = False
         self.exchanges = 0
+        self.arrived_ns = 0  # when bytes last came
         self._loop = loop
         self._header_bytes = header_bytes
         self._finished = finished
@@ -76,10 +76,8 @@ class Connection(asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._parts: list[bytes] = []
         self.on_body = self._parts.append  # called by the parser, without a Python frame
-        self._arrived_ns = 0
         self._pending_bytes = 0  # received since the last byte of a body
         self._has_ended = False
-        self._is_clean = True
         self._is_head_only = False
         self._is_kept = False
         self._is_until_eof = False
@@ -135,7 +133,7 @@ class Connection(asyncio.Protocol):
         if response is None:
             self._drop()  # bytes that nobody asked for
             return
-        self._arrived_ns = arrived_ns = clock.monotonic_ns()
+        self.arrived_ns = arrived_ns = clock.monotonic_ns()
         self._pending_bytes += len(data)
         failure = None
         try:
@@ -148,7 +146,7 @@ class Connection(asyncio.Protocol):
             response.push(parts[0] if len(parts) == 1 else b"".join(parts), arrived_ns)
             parts.clear()
         if self._has_ended:
-            self._end(response, is_clean=self._is_clean and failure is None)
+            self._end(response, is_clean=failure is None)
         elif failure is not None:
             self._break(response, failure)
         elif self._is_head_only and response.status:
@@ -181,7 +179,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """A second message behind the one that was asked for: the connection cannot be trusted."""
         if self._has_ended:
-            self._is_clean = False
+            raise UpstreamFailed("The upstream sent a second answer.", code="upstream_malformed")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer: those are left out."""
@@ -193,13 +191,15 @@ class Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if self._pending_bytes > self._header_bytes and _size(headers) > self._header_bytes:
             raise _too_large(self._header_bytes)
+        if status < 100 or status == 101:
+            raise UpstreamFailed(f"The upstream answered with status {status}.", code="upstream_malformed")
         if status < 200:
             headers.clear()
             return
         response = self._response
         assert response is not None
         response.headers = tuple(headers)
-        response.arrived_ns = self._arrived_ns
+        response.arrived_ns = self.arrived_ns
         self._is_kept = self._parser.should_keep_alive()
         if not self._is_kept:
             self._is_until_eof = not response.header(b"content-length") and _is_until_eof(response)
@@ -226,7 +226,6 @@ class Connection(asyncio.Protocol):
         self._headers.clear()
         self._pending_bytes = 0
         self._has_ended = self._is_until_eof = False
-        self._is_clean = True
         if response.is_paused:
             transport.resume_reading()
         response.end()

@@ -23,6 +23,7 @@ OWNED = frozenset(
 )
 """Headers that belong to one connection: never taken over from a caller."""
 
+STARTS_KEPT = 64
 _LINES = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [^\r\n\0]*\r\n)*")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _WITHOUT_BODY = frozenset(("GET", "HEAD", "DELETE", "OPTIONS"))
@@ -46,6 +47,7 @@ class Origin:
         "_host_line",
         "_rendered",
         "_rendered_from",
+        "_starts",
         "_unix_path",
         "host",
         "is_tls",
@@ -64,6 +66,7 @@ class Origin:
         self._context: ssl.SSLContext | None = None
         self._rendered_from: Headers | None = None
         self._rendered = b""
+        self._starts: dict[tuple[str, str], bytes] = {}
 
     def __str__(self) -> str:
         return self._unix_path or f"{self.host}:{self.port}"
@@ -74,19 +77,28 @@ class Origin:
         Headers of `OWNED` are left out: they are this side's to set. Raises `BadRequest` for anything
         that cannot stand in a head.
         """
+        start = self._starts.get((method, path)) or self._start(method, path)
+        if headers is self._rendered_from:
+            rendered = self._rendered
+        else:
+            rendered = _render(headers)
+            if type(headers) is tuple:  # cannot change: callers that always send the same pay once
+                self._rendered_from, self._rendered = headers, rendered
+        if body_bytes or method not in _WITHOUT_BODY:
+            return b"%bcontent-length: %d\r\n%b" % (start, body_bytes, rendered)
+        return start + rendered
+
+    def _start(self, method: str, path: str) -> bytes:
+        """Request line and host; the few paths that are asked again and again are kept."""
         target = self._base + path
         if not target.startswith("/"):
             target = "/" + target
         if not (target.isascii() and target.isprintable()) or " " in target or not _METHOD.fullmatch(method):
             raise BadRequest(f"{method!r} {target!r} cannot be asked for.", code="invalid_path")
-        length = f"content-length: {body_bytes}\r\n" if body_bytes or method not in _WITHOUT_BODY else ""
-        start = f"{method} {target} HTTP/1.1\r\n{self._host_line}{length}".encode()
-        if headers is self._rendered_from:
-            return start + self._rendered
-        rendered = _render(headers)
-        if type(headers) is tuple:  # cannot change: callers that always send the same pay once
-            self._rendered_from, self._rendered = headers, rendered
-        return start + rendered
+        start = f"{method} {target} HTTP/1.1\r\n{self._host_line}".encode()
+        if len(self._starts) < STARTS_KEPT:
+            self._starts[method, path] = start
+        return start
 
     async def connect(self, create: Callable[[], P]) -> P:
         """An open connection. Raises `UpstreamFailed` or `UpstreamTimeout`; a cancelled one is closed."""
@@ -174,7 +186,8 @@ def _wrong(url: str, why: str) -> ConfigurationError:
 
 def _render(headers: Headers) -> bytes:
     """The header lines and the empty line after them."""
-    lines = b"".join([b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in OWNED])
-    if _LINES.fullmatch(lines) is None:
+    lines = [b"%b: %b\r\n" % pair for pair in headers if pair[0].lower() not in OWNED]
+    block = b"".join(lines)
+    if _LINES.fullmatch(block) is None or block.count(b"\n") != len(lines):  # a value may hold a whole line
         raise BadRequest("A header has a character that cannot stand there.", code="invalid_header")
-    return lines + b"\r\n"
+    return block + b"\r\n"

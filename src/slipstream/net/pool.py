@@ -48,7 +48,7 @@ class Connections:
         finally:
             granted = self._core.abandon(ticket)
             if granted is not None:  # it came in the moment this was cancelled: to the next one
-                self._return(granted)
+                self._return(granted, clock.monotonic_ns())
         if slot is None:
             raise closed() if self._core.is_shut else self._late()
         return slot
@@ -90,10 +90,13 @@ class Connections:
             _wake(ticket)
         if self._timer is not None:
             self._timer.cancel()
-        if self._warming is not None:
-            self._warming.cancel()
+        warming = self._warming
+        if warming is not None:
+            warming.cancel()
         for connection in self._live:
             connection.abort()
+        if warming is not None:
+            await asyncio.wait({warming})
         while self._live:
             self._emptied = self._loop.create_future()
             await self._emptied
@@ -105,7 +108,7 @@ class Connections:
         if slot is None:
             return
         if why is None:
-            self._return(slot)
+            self._return(slot, connection.arrived_ns)
         elif why == "lost":
             self._core.vacate(slot, clock.monotonic_ns())
             connection.slot = slot.retired = None
@@ -121,11 +124,10 @@ class Connections:
             if not self._live and self._emptied is not None and not self._emptied.done():
                 self._emptied.set_result(None)
 
-    def _return(self, slot: Place) -> None:
+    def _return(self, slot: Place, now_ns: int) -> None:
         if slot.state == "opening":
             self.give_up(slot, "unopened")
             return
-        now_ns = clock.monotonic_ns()
         ticket = self._core.release(slot, now_ns)
         if ticket is not None:
             _wake(ticket)
@@ -176,7 +178,7 @@ class Connections:
             return
         with contextlib.suppress(UpstreamFailed, Unavailable):
             await self.fill(slot)
-            self._return(slot)
+            self._return(slot, clock.monotonic_ns())
 
     # Refusals.
 

@@ -15,6 +15,8 @@ from slipstream.core.errors import UpstreamFailed
 
 PAUSE_BYTES = 256 * 1024
 """Unread bytes at which the upstream is paused: as much again may come before it takes effect."""
+PIECE_BYTES = 256
+"""What keeping a piece costs beside its data: single bytes must not fill memory either."""
 RESUME_BYTES = 64 * 1024
 
 
@@ -98,6 +100,7 @@ class Response:
         if len(self._pieces) > 1:
             joined = b"".join([piece.data for piece in self._pieces])
             self._pieces = deque((Piece(joined, self._pieces[-1].arrived_ns),))
+            self.unread_bytes = len(joined) + PIECE_BYTES
         return self._pieces[0].data
 
     async def read(self, limit: int) -> bytes:
@@ -143,7 +146,7 @@ class Response:
                 if not arrived:
                     self.close()
         piece = self._pieces.popleft()
-        self.unread_bytes -= len(piece.data)
+        self.unread_bytes -= len(piece.data) + PIECE_BYTES
         if self.is_paused and self.unread_bytes <= RESUME_BYTES and self._source is not None:
             self.is_paused = False
             self._source.resume()
@@ -182,7 +185,7 @@ class Response:
         if self._pieces is None:
             self._pieces = deque()
         self._pieces.append(Piece(data, arrived_ns))
-        self.unread_bytes += len(data)
+        self.unread_bytes += len(data) + PIECE_BYTES
 
     def end(self) -> None:
         """The body is complete, the source has moved on."""

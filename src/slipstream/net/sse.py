@@ -43,7 +43,7 @@ class EventSplitter:
         if self._buffer or self._has_returns:
             return self._checked(self._cut(data))
         if 0 <= data.find(b"\n\n") == len(data) - 2:  # nearly always: one event, alone
-            return self._checked([data])
+            return [data] if len(data) <= self._limit else self._checked([data])
         *ended, rest = data.split(b"\n\n")
         self._buffer += rest
         self._scanned = max(0, len(rest) - 1)

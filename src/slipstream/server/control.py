@@ -27,6 +27,10 @@ class Readiness(Struct, frozen=True):
     """Names of the models that cannot answer yet."""
 
 
+Local = tuple[str, LocalAddress]
+"""The embedded model: its name, and where it is served."""
+
+
 class ControlState:
     """How every part of the supervisor does, for whoever may ask.
 
@@ -48,7 +52,7 @@ class ControlState:
         access: Access,
         recorder: Recorder,
         counters: Counters,
-        local: Callable[[], tuple[str, LocalAddress] | None],
+        local: Callable[[], Local | None],
         renew_keys: Callable[[], None],
     ) -> None:
         self.draining = False
@@ -98,9 +102,7 @@ class ControlState:
                 }
                 for slot in self._slots
             ],
-            "local_model": {"name": local[0], "state": local[1].state, "detail": local[1].detail}
-            if local
-            else None,
+            "local_model": _local_status(local),
             "records": self._recorder.health(),
             "keys": {"healthy": not self._access.failure, "detail": self._access.failure},
             "counters": self.counts(),
@@ -120,3 +122,8 @@ class ControlState:
         if cookie is not None:
             self._renew_keys()
         return cookie
+
+
+def _local_status(local: Local | None) -> dict[str, str] | None:
+    """Without its key."""
+    return {"name": local[0], "state": local[1].state, "detail": local[1].detail} if local else None

@@ -13,7 +13,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """What every message is: frozen, tagged with its own name."""
 
 
-class Begin(Message):
+class Begin(Message, frozen=True):
     """Supervisor: first of all, what to serve."""
 
     settings: bytes
@@ -23,7 +23,7 @@ class Begin(Message):
     """Path of the Unix socket that answers pages and admin routes."""
 
 
-class Keys(Message):
+class Keys(Message, frozen=True):
     """Supervisor: who may call from now on. Replaces what was known."""
 
     entries: tuple[KeyEntry, ...]
@@ -31,42 +31,42 @@ class Keys(Message):
     required: bool
 
 
-class Local(Message):
+class Local(Message, frozen=True):
     """Supervisor: where the embedded model answers from now on."""
 
     address: LocalAddress
 
 
-class Drain(Message):
+class Drain(Message, frozen=True):
     """Supervisor: accept nothing more, finish what runs within `seconds`, end. A second one replaces it."""
 
     seconds: float
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """Worker: it serves."""
 
     pid: int
 
 
-class Leaving(Message):
+class Leaving(Message, frozen=True):
     """Worker: somebody else asked it to end; it accepts nothing more and drains."""
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """Worker: the settings cannot be served; starting again would not help."""
 
     message: str
     hint: str
 
 
-class Records(Message):
+class Records(Message, frozen=True):
     """Worker: closed records, each one encoded by itself."""
 
     items: tuple[msgspec.Raw, ...]
 
 
-class Status(Message):
+class Status(Message, frozen=True):
     """Worker, every second and as its last word: how it does."""
 
     in_flight: int

@@ -20,7 +20,7 @@ class _Session(msgspec.Struct, frozen=True):
 
 
 class Sessions:
-    """Tokens that were issued and sessions that run. The oldest makes room at `TOKENS_MAX`, `SESSIONS_MAX`."""
+    """Tokens that were issued and sessions that run; beyond their bounds the oldest makes room."""
 
     def __init__(self) -> None:
         self._tokens: dict[bytes, None] = {}

@@ -1,6 +1,7 @@
 """Where a worker's closed records go: over the channel to the supervisor, in batches, never waiting."""
 
 import asyncio
+import logging
 from collections import deque
 
 import msgspec
@@ -17,6 +18,7 @@ BATCH_BYTES = 256 * 1024
 """A batch is sent once it holds this much."""
 _ROOM_BYTES = RECORD_BYTES_MAX + 2 * BATCH_BYTES  # what one batch takes at the very most
 _ENCODER = msgspec.msgpack.Encoder()
+_log = logging.getLogger(__name__)
 
 
 class ChannelSink:
@@ -84,8 +86,8 @@ class ChannelSink:
         items: list[msgspec.Raw] = []
         size = 0
         while self._waiting and size < BATCH_BYTES and len(items) < self._batch:
-            encoded = _ENCODER.encode(self._waiting.popleft())
-            if len(encoded) > RECORD_BYTES_MAX:
+            encoded = _encoded(self._waiting.popleft())
+            if not 0 < len(encoded) <= RECORD_BYTES_MAX:
                 self._counters.count("records_dropped")
                 continue
             items.append(msgspec.Raw(encoded))
@@ -93,8 +95,20 @@ class ChannelSink:
         return tuple(items)
 
 
+def _encoded(record: Record) -> bytes:
+    """The record as msgpack; empty where a foreign number or text in it cannot be encoded at all."""
+    try:
+        return _ENCODER.encode(record)
+    except (OverflowError, UnicodeEncodeError) as error:
+        _log.error("record %s cannot be sent: %s", record.id, error)
+        return b""
+
+
 class NoSink:
-    """A `RecordSink` where recording is switched off."""
+    """Forgets records, where recording is switched off."""
 
     def take(self, record: Record) -> None:
         """Forget it."""
+
+    async def close(self, seconds: float) -> None:
+        """Nothing waits."""

@@ -122,6 +122,8 @@ class Slot:
 
     def drain(self, seconds: float) -> None:
         """Start no more; let its worker finish what runs within `seconds`, then end it by force."""
+        if self.state is SlotState.ENDED:
+            return
         self._stopping.set()
         self.state = SlotState.DRAINING
         self.tell(Drain(seconds))

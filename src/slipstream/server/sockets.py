@@ -96,7 +96,7 @@ def _explained(error: OSError, host: str, port: int) -> ConfigurationError:
 
 def _holder(port: int) -> str:
     """Name and pid of who listens on `port`, as far as the system tells this user; empty otherwise."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

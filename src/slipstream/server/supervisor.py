@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -144,7 +144,7 @@ class Supervisor:
             local=lambda: (settings.models.local.name, self._local) if self._local is not None else None,
             renew_keys=self._tell_keys,
         )
-        self._control_path = paths.state_folder(settings) / f"control-{os.getpid()}.sock"
+        self._control_path = paths.state_folder(settings) / f"control-{secrets.token_hex(4)}.sock"
         parts.enter_context(
             live.register(
                 settings,
@@ -166,7 +166,9 @@ class Supervisor:
 
         if not local_enabled(self._settings):
             return
-        local = LocalProcess(self._settings.models.local, paths.data_folder(self._settings), self._counters)
+        local = LocalProcess(
+            self._settings.models.local, paths.data_folder(self._settings), counters=self._counters
+        )
         local.on_change(self._on_local)
         parts.push_async_callback(local.aclose)
         await local.start()

@@ -10,20 +10,22 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 import msgspec
 
 from slipstream.config.logs import set_up_logs
-from slipstream.config.settings import Settings
+from slipstream.config.settings import Recording, Settings
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
+from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
-from slipstream.models.local_process import LocalAddress
+from slipstream.models.local_process import OFF
 from slipstream.server import messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
-from slipstream.wiring import build_parts
+from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0
 _FLUSH_SECONDS = 3.0  # for the last records, once nothing is served any more
@@ -34,11 +36,9 @@ class Worker:
     """What one worker was told last, and the line on which it was told."""
 
     def __init__(self) -> None:
-        self.channel: Channel[messages.ToWorker] = Channel(
-            messages.ToWorker, self._on_message, self._on_close
-        )
+        self.channel = Channel[messages.ToWorker](messages.ToWorker, self._on_message, self._on_close)
         self._counters = Counters()
-        self._local = LocalAddress()
+        self._local = OFF
         self._keyring = keyring((), required=True)
         self._begin: messages.Begin | None = None
         self._began = asyncio.Event()
@@ -53,41 +53,24 @@ class Worker:
             return 1
         settings = msgspec.json.decode(self._begin.settings, type=Settings)
         set_up_logs(settings.log)
-        sink = (
-            ChannelSink(self.channel, settings.record, self._counters)
-            if settings.record.enabled
-            else NoSink()
-        )
+        sink = self._sink(settings.record)
         try:
-            parts = build_parts(
-                settings,
-                sink=sink,
-                counters=self._counters,
-                keyring=lambda: self._keyring,
-                local_address=lambda: self._local,
-            )
-            server = GatewayServer(
-                settings,
-                parts,
-                keyring=lambda: self._keyring,
-                control_socket=self._begin.control_socket,
-                counters=self._counters,
-            )
+            parts = self._build(settings, sink)
+            server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
             await server.start(listener)
         except SlipstreamError as error:
             self.channel.send(messages.Refused(error.message, error.hint))
             return 1
         self.channel.send(messages.Ready(os.getpid()))
-        reports = asyncio.create_task(self._report(server))
+        reporting = asyncio.create_task(self._report(server))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
         await server.aclose()
         await parts.aclose()
-        reports.cancel()
-        if isinstance(sink, ChannelSink):
-            await sink.close(_FLUSH_SECONDS)
+        reporting.cancel()
+        await sink.close(_FLUSH_SECONDS)
         self.channel.send(messages.Status(0, self._counters.snapshot()))
         return 0
 
@@ -96,6 +79,27 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
         self.channel.close()
+
+    def _sink(self, settings: Recording) -> ChannelSink | NoSink:
+        return ChannelSink(self.channel, settings, self._counters) if settings.enabled else NoSink()
+
+    def _build(self, settings: Settings, sink: RecordSink) -> Parts:
+        return build_parts(
+            settings,
+            sink=sink,
+            counters=self._counters,
+            keyring=lambda: self._keyring,
+            local_address=lambda: self._local,
+        )
+
+    def _server(self, settings: Settings, parts: Parts, control_socket: str) -> GatewayServer:
+        return GatewayServer(
+            settings,
+            parts,
+            keyring=lambda: self._keyring,
+            control_socket=control_socket,
+            counters=self._counters,
+        )
 
     async def _drain(self, server: GatewayServer) -> None:
         server.begin_drain()
@@ -158,12 +162,16 @@ def main(arguments: list[str]) -> int:
     """Run a worker on the descriptors named in `arguments`; the exit status."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the supervisor, which drains us
     listener, line = (socket.socket(fileno=int(number)) for number in arguments)
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    with listener, asyncio.Runner(loop_factory=new_event_loop) as runner:
+    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(listener, line))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
 
 
 if __name__ == "__main__":

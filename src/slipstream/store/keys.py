@@ -51,7 +51,7 @@ class KeyStore:
     """
 
     def __init__(self, path: Path) -> None:
-        manner = Manner(synchronous="FULL", when_damaged="refuse", when_gone="refuse")
+        manner = Manner(journal="delete", synchronous="FULL", when_damaged="refuse", when_gone="refuse")
         self._database = Database(path, SCHEMA, manner)
         self._own_changes = 0
 

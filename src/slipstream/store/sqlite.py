@@ -46,11 +46,14 @@ class Manner(Struct, frozen=True, kw_only=True):
     """How a database is to be kept.
 
     Attributes:
+        journal: WAL lets readers and the writer work at the same time; with DELETE everything is in the one
+            file, so that a backup of it may be put back at any time.
         synchronous: NORMAL survives kill -9, FULL a power cut as well.
         when_damaged: begin a new file beside the damaged one, or refuse to go on.
         when_gone: what to do if a file that was open has been deleted.
     """
 
+    journal: Literal["wal", "delete"] = "wal"
     synchronous: Literal["NORMAL", "FULL"] = "NORMAL"
     when_damaged: Literal["set aside", "refuse"] = "set aside"
     when_gone: Literal["begin anew", "refuse"] = "begin anew"
@@ -120,6 +123,9 @@ class Database:
         """Close and open again: after an I/O error nothing that a connection believes can be trusted."""
         with self._lock:
             self.close()
+            with _guard(self._path), _translated(self._path):
+                if self._has_moved() and _identity(_beside(self._path, "-wal")) == self._wal_identity:
+                    _remove_wal(self._path)  # it is the former file's, and would be replayed into this one
             self._open(may_create=self._manner.when_gone == "begin anew")
 
     def set_aside(self) -> None:
@@ -144,16 +150,17 @@ class Database:
             if not self._path.exists():
                 if not may_create:
                     raise StoreFailed(f"{self._path} has been deleted.", code=BROKEN)
-                _create(self._path, self._schema)
+                _create(self._path, self._schema, self._manner)
             try:
                 self._connection = self._connect()
             except StoreFailed as error:
                 if error.code != DAMAGED or self._manner.when_damaged == "refuse":
                     raise
                 self._quarantine()
-                _create(self._path, self._schema)
+                _create(self._path, self._schema, self._manner)
                 self._connection = self._connect()
             self._identity = _identity(self._path)
+            self._wal_identity = _identity(_beside(self._path, "-wal"))
 
     def _connect(self) -> apsw.Connection:
         if self._path.stat().st_size == 0:
@@ -173,7 +180,7 @@ class Database:
 
     def _has_moved(self) -> bool:
         with _translated(self._path):
-            return not self._path.exists() or _identity(self._path) != self._identity
+            return _identity(self._path) != self._identity
 
     def _quarantine(self) -> None:
         aside = set_aside(self._path)
@@ -215,7 +222,7 @@ def set_aside(path: Path) -> Path:
     return aside
 
 
-def _create(path: Path, schema: Schema) -> None:
+def _create(path: Path, schema: Schema, manner: Manner) -> None:
     """Build a database aside and move it to its place: at no moment is there half a one at `path`."""
     new = path.with_name(f"{path.name}.new")
     _remove(new)
@@ -223,7 +230,7 @@ def _create(path: Path, schema: Schema) -> None:
     connection = _connection(new)
     try:
         migrations.begin(connection, schema)
-        if connection.pragma("journal_mode", "wal") != "wal":
+        if connection.pragma("journal_mode", manner.journal) != manner.journal:
             raise ConfigurationError(
                 f"The file system of {path} cannot hold a SQLite database that several processes use.",
                 hint="Set `data_folder` to a folder on a local disk.",
@@ -246,7 +253,7 @@ def _connection(path: Path) -> apsw.Connection:
 
 
 def _configure(connection: apsw.Connection, manner: Manner) -> None:
-    connection.pragma("journal_mode", "wal")
+    connection.pragma("journal_mode", manner.journal)
     connection.pragma("synchronous", manner.synchronous)
     connection.pragma("foreign_keys", 1)
     connection.pragma("mmap_size", 0)  # a stray write into mapped memory would land in the file
@@ -282,8 +289,17 @@ def _remove(path: Path) -> None:
         _beside(path, suffix).unlink(missing_ok=True)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
+def _remove_wal(path: Path) -> None:
+    for suffix in ("-wal", "-shm"):
+        _beside(path, suffix).unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file stands at `path`; None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return status.st_dev, status.st_ino
 
 

@@ -1,4 +1,4 @@
-"""A fault proxy for TCP, HTTP and server-sent events: listens on loopback, relays, and breaks what it is told to.
+"""A fault proxy for TCP, HTTP and server-sent events: relays on loopback, and breaks what it is told to.
 
 The command is `slipstream chaos`; tests use `Chaos`. What a fault does is decided in `chaos_toxics` and
 `chaos_response`; this file only owns the listener, the connections and the clock of the windows.
@@ -18,7 +18,6 @@ from slipstream.core.errors import ConfigurationError
 from slipstream.testing.chaos_faults import Fault
 from slipstream.testing.chaos_relay import Counts, Relay, Side
 from slipstream.testing.chaos_set import FaultSet
-from slipstream.testing.chaos_toxics import Cut
 
 _HOST = "127.0.0.1"
 _CLOSE_SECONDS = 5.0
@@ -53,7 +52,9 @@ def read_target(url: str, *, allow_hosts: Collection[str] = ()) -> Target:
         raise ConfigurationError(f"Not an address: {url!r}.", hint="Write http://127.0.0.1:9000.")
     named = host in allow_hosts
     if not named and host != "localhost" and not _is_loopback(host):
-        raise ConfigurationError(f"{host} is not on this machine.", hint=f"If you mean it: --allow-host {host}")
+        raise ConfigurationError(
+            f"{host} is not on this machine.", hint=f"If you mean it: --allow-host {host}"
+        )
     return Target(host, port, named)
 
 
@@ -158,13 +159,11 @@ class Chaos:
         return found
 
     async def __aenter__(self) -> Self:
-        self._open = True
-        self._empty.set()
         self.faults.replace(self._initial, clock.monotonic_ns())
+        self._empty.set()
         self._bind()
+        self._open = True
         self._apply()
-        if self._opening is not None:
-            await self._opening
         return self
 
     async def __aexit__(
@@ -177,9 +176,13 @@ class Chaos:
         self._open = False
         if self._edge is not None:
             self._edge.cancel()
+        opening = self._opening
+        # All of it before the first wait, so that a cancellation here leaves nothing open.
         self._unbind()
         for relay in list(self._relays):
             relay.abort()
+        if opening is not None:
+            await asyncio.wait({opening})
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._empty.wait()
@@ -216,26 +219,36 @@ class Chaos:
         self._opening = asyncio.get_running_loop().create_task(self._serve(self._socket))
 
     async def _serve(self, listening: socket.socket) -> None:
-        self._listener = await asyncio.get_running_loop().create_server(self._accept, sock=listening)
+        # In two steps, and known to us before the first wait: a listener must not outlive a cancelled task.
+        self._listener = await asyncio.get_running_loop().create_server(
+            self._accept, sock=listening, start_serving=False
+        )
+        await self._listener.start_serving()
 
     def _unbind(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
         if self._listener is not None:
-            self._listener.close()
-        if self._socket is not None:
+            self._listener.close()  # and its socket with it
+        elif self._socket is not None:
             self._socket.close()
         self._opening = self._listener = self._socket = None
 
     def _accept(self) -> Side:
-        relay = Relay(self, self.totals.connections, self._buffer_bytes)
+        return Relay(self, self._buffer_bytes).client
+
+    def admit(self, relay: Relay) -> int | None:
+        """Take note of a relay and give its number; None = there is no room for it."""
+        number = self.totals.connections
         self.totals.connections += 1
-        if len(self._relays) >= self._max_connections:
-            self.totals.over_limit += 1
-            relay.refuse()
+        has_room = len(self._relays) < self._max_connections
+        # Noted even without room: it is closed, and `aclose` waits for that too.
         self._relays.add(relay)
         self._empty.clear()
-        return relay.client
+        if has_room:
+            return number
+        self.totals.over_limit += 1
+        return None
 
     async def connect(self, side: asyncio.Protocol) -> None:
         """Connect a relay's upstream side.

@@ -13,8 +13,8 @@ Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 BytesPerSecond = Annotated[float, Meta(ge=1, le=1e12)]
 Size = Annotated[int, Meta(ge=1, le=1 << 40)]
-Line = Annotated[str, Meta(max_length=512, pattern=r"^[\t\x20-\x7e]*\Z")]
-"""Text that may stand in a header: printable ASCII, so no option can smuggle in a line of its own."""
+Line = Annotated[str, Meta(max_length=512, pattern=r"^[\x20\x21\x23-\x7e]*\Z")]
+"""Text for a header: printable ASCII, so that it brings no line of its own; no double quote, see `form`."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -133,7 +133,7 @@ class HttpFin(HttpFault, frozen=True, kw_only=True, tag="http_fin"):
 
 
 class HttpStatus(HttpFault, frozen=True, kw_only=True, tag="http_status"):
-    """The answer is an error of this status, with `retry_after` sent as it stands; then the connection ends."""
+    """The answer is an error of this status, `retry_after` sent as it stands; then the connection ends."""
 
     code: Annotated[int, Meta(ge=200, le=599)] = 503
     retry_after: Line = ""

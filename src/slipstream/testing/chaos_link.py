@@ -4,7 +4,8 @@ The caller feeds what it read, asks for the next piece whenever it can write, an
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 from slipstream.testing.chaos_toxics import Cut, Hold, Piece, Stage, Timed
 
@@ -19,15 +20,15 @@ class Link:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._stages: tuple[Stage, ...] = ()
-        self._names: Set[str] = frozenset()
+        self._names: AbstractSet[str] = frozenset()
         self._inbox: deque[Timed] = deque()
         self._flow: Iterator[Timed] = iter(())
         self._flowing = 0
         self._next: Timed | None = None
         self._waiting = 0
 
-    def fit(self, stages: Sequence[Stage], names: Set[str]) -> None:
-        """Put these machines in; `names` are the faults that are active, so that others release their hold."""
+    def fit(self, stages: Sequence[Stage], names: AbstractSet[str]) -> None:
+        """Put these machines in; `names` are the active faults: what any other holds is released."""
         self._stages = tuple(stages)
         self._names = names
 
@@ -44,7 +45,9 @@ class Link:
     @property
     def held(self) -> bool:
         """Whether a fault holds it until that fault is gone."""
-        return self._next is not None and isinstance(self._next[1], Hold) and self._next[1].name in self._names
+        return (
+            self._next is not None and isinstance(self._next[1], Hold) and self._next[1].name in self._names
+        )
 
     def take(self, now: int) -> bytes | Cut | None:
         """The next piece to write or cut to make; None = nothing until `wake_at`, or until fed."""
@@ -72,10 +75,15 @@ class Link:
     @property
     def wake_at(self) -> int | None:
         """When (ns) to ask again; None = when something was fed or the faults changed."""
-        times = [stage.due[0] for stage in self._stages if stage.due is not None]
-        if self._next is not None and not self.held:
-            times.append(self._next[0])
-        return min(times, default=None)
+        due = self.due_at
+        if self._next is None or self.held:
+            return due
+        return self._next[0] if due is None else min(due, self._next[0])
+
+    @property
+    def due_at(self) -> int | None:
+        """When (ns) a cut strikes, whatever waits in front of it."""
+        return min((stage.due[0] for stage in self._stages if stage.due is not None), default=None)
 
     def _pull(self) -> Timed | None:
         while True:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from slipstream.core import clock
+from slipstream.testing.chaos_events import Strike
 from slipstream.testing.chaos_faults import Fault, Toxic
 from slipstream.testing.chaos_link import Link
 from slipstream.testing.chaos_response import Choice, RequestLog, Responses
@@ -52,6 +53,9 @@ class Owner(Protocol):
     async def connect(self, side: asyncio.Protocol) -> None:
         """Connect a protocol to the upstream; OSError if that fails."""
 
+    def admit(self, relay: "Relay") -> int | None:
+        """Take note of a relay and give its number, on which its dice depend; None = there is no room."""
+
     def ended(self, relay: "Relay") -> None:
         """Hear that both sockets are closed."""
 
@@ -61,32 +65,37 @@ class Relay:
 
     Args:
         owner: the proxy.
-        number: of the connection, from 0; the faults' dice depend on it.
         buffer_bytes: how much of each direction may wait.
     """
 
-    def __init__(self, owner: Owner, number: int, buffer_bytes: int) -> None:
-        self.number = number
+    def __init__(self, owner: Owner, buffer_bytes: int) -> None:
         self._owner = owner
+        self._number = 0
         self._up, self._down = Link(buffer_bytes), Link(buffer_bytes)
         self.client = Side(self, self._up, self._down, self._sent_down)
         self.upstream = Side(self, self._down, self._up, self._sent_up)
         self.client.peer, self.upstream.peer = self.upstream, self.client
         self._requests = RequestLog()
-        self._responses = Responses(self._requests, Choice(self._armed, self._draw, owner.faults.take))
+        choice = Choice(self._armed, self._draw, owner.faults.take, self._seen)
+        self._responses = Responses(self._requests, choice)
         self._machines: dict[Fault, Stage | None] = {}
-        self._counted = 0
         self._dial: asyncio.Task[None] | None = None
         self.closing = False
 
     def begin(self) -> None:
         """The client is there: refuse it, or connect to the upstream."""
+        number = self._owner.admit(self)
+        if number is None:
+            self.cut(Cut.RESET)
+            return
+        self._number = number
         for fault in self._owner.faults.refusals(clock.monotonic_ns()):
-            if fault.mode != "stop" and self._owner.faults.strike(fault, self.number):
+            if fault.mode != "stop" and self._owner.faults.strike(fault, self._number):
                 self.cut(Cut.RESET if fault.mode == "reset" else Cut.CLOSE)
                 return
         self.refit()
         self._dial = asyncio.get_running_loop().create_task(self._connect())
+        self._dial.add_done_callback(lambda _: self._end_if_over())
 
     async def _connect(self) -> None:
         try:
@@ -112,7 +121,7 @@ class Relay:
     def _machine(self, fault: Toxic, now: int) -> Stage | None:
         if fault in self._machines:
             return self._machines[fault]
-        dice = self._owner.faults.strike(fault, self.number)
+        dice = self._owner.faults.strike(fault, self._number)
         return machine(fault, dice, now) if dice is not None else None
 
     def _stages(self, direction: str, toxics: Iterable[Toxic]) -> list[Stage]:
@@ -122,9 +131,9 @@ class Relay:
     def _armed(self) -> bool:
         return bool(self._owner.faults.responses(clock.monotonic_ns()))
 
-    def _draw(self, number: int, target: bytes) -> list[tuple[Fault, object]]:
+    def _draw(self, number: int, target: bytes) -> list[Strike]:
         drawn = (
-            (fault, self._owner.faults.draw(fault, self.number, number))
+            (fault, self._owner.faults.draw(fault, self._number, number))
             for fault in self._owner.faults.responses(clock.monotonic_ns())
             if target.startswith(fault.path.encode())
         )
@@ -135,8 +144,9 @@ class Relay:
 
     def _sent_down(self, size: int) -> None:
         self._owner.totals.bytes_down += size
-        self._owner.totals.responses += self._responses.count - self._counted
-        self._counted = self._responses.count
+
+    def _seen(self) -> None:
+        self._owner.totals.responses += 1
 
     def cut(self, cut: Cut) -> None:
         """Break both connections off."""
@@ -166,7 +176,11 @@ class Relay:
             side.peer.drop(reset=error is not None)
         if self._dial is not None:
             self._dial.cancel()
-        if not self.client.connected and not self.upstream.connected:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        dialling = self._dial is not None and not self._dial.done()
+        if not self.client.connected and not self.upstream.connected and not dialling:
             self._owner.ended(self)
 
     def ended_input(self) -> None:
@@ -272,15 +286,19 @@ class Side(asyncio.Protocol):
             self._come_back(now)
 
     def _come_back(self, now: int) -> None:
-        """One piece a turn of the loop: what was cut apart is not glued together by the kernel."""
-        at = self._outbound.wake_at
+        """See when the next piece is to be written."""
+        at = self._outbound.wake_at if self._writable else self._outbound.due_at
         loop = asyncio.get_running_loop()
         if at is None:
             return
         if at > now:
             self._timer = loop.call_later((at - now) / 1e9, self.pump)
-        elif self._writable:
-            self._timer = loop.call_soon(self.pump)
+        else:
+            # Two turns of the loop between pieces: readers see what was cut apart before the rest joins it.
+            self._timer = loop.call_soon(self._after_a_turn)
+
+    def _after_a_turn(self) -> None:
+        self._timer = asyncio.get_running_loop().call_soon(self.pump)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -64,6 +64,8 @@ class Choice:
     """The faults that fall on response number n (from 0) of this connection, to a request for this target."""
     take: Callable[[faults.Fault], bool]
     """Counts a strike; False if the fault may not strike any more."""
+    seen: Callable[[], None]
+    """Hears of every final response whose head came."""
 
 
 class Responses:
@@ -78,8 +80,7 @@ class Responses:
         self._request: Request | None = None
         self._armed = False
         self._answer = Answer([], choice.take)
-        self.count = 0
-        """Final responses whose head was seen."""
+        self._number = -1
 
     def push(self, at: int, piece: Piece) -> Iterator[Timed]:
         """Follow the bytes, and spoil what the dice say."""
@@ -98,7 +99,6 @@ class Responses:
             for part in parts:
                 yield from self._part(at, part)
             return
-        self.count += sum(isinstance(part, Head) and part.status >= 200 for part in parts)
         yield at, piece
 
     def _bodiless(self, head: Head) -> bool:
@@ -107,6 +107,8 @@ class Responses:
         if head.status < 200:
             return True
         self._request = self._requests.answered()
+        self._number += 1
+        self._choice.seen()
         return head.status in {204, 304} or (self._request is not None and self._request.method == b"HEAD")
 
     def _part(self, at: int, part: Part) -> Iterator[Timed]:
@@ -115,8 +117,7 @@ class Responses:
                 yield at, part.raw
             case Head():
                 target = self._request.target if self._request else b""
-                self._answer = Answer(self._choice.draw(self.count, target), self._choice.take)
-                self.count += 1
+                self._answer = Answer(self._choice.draw(self._number, target), self._choice.take)
                 yield from self._answer.head(at, part)
             case Body():
                 yield from self._answer.body(at, part)
@@ -147,7 +148,9 @@ class Answer:
         """What is sent in the place of the head, and of the body where a fault takes its place too."""
         raw = self._frame_events(head)
         for fault, dice in self._strikes:
-            if not isinstance(fault, faults.SseCut | faults.SseFault | faults.SseDoubleDone) and self._take(fault):
+            if not isinstance(fault, faults.SseCut | faults.SseFault | faults.SseDoubleDone) and self._take(
+                fault
+            ):
                 match fault:
                     case faults.HttpHang() if fault.ms:
                         self._not_before = at + int(fault.ms * _MS)

@@ -13,7 +13,7 @@ import msgspec
 
 from slipstream.core.errors import ConfigurationError
 from slipstream.testing.chaos_faults import Fault, HttpFault, Refuse
-from slipstream.testing.chaos_grammar import parse
+from slipstream.testing.chaos_grammar import form, parse
 
 _MOST = 64
 _SECOND = 1_000_000_000
@@ -47,7 +47,7 @@ class FaultSet:
         """Set these and no others.
 
         Raises:
-            ConfigurationError: a line is not of the grammar, a name is there twice, or too many. Nothing changed.
+            ConfigurationError: not of the grammar, a name is there twice, or too many; nothing changed.
         """
         before, self._placed = self._placed, {}
         try:
@@ -63,7 +63,7 @@ class FaultSet:
         Raises:
             ConfigurationError: not of the grammar, the name is taken, or too many.
         """
-        fault = parse(fault) if isinstance(fault, str) else fault
+        fault = parse(fault if isinstance(fault, str) else form(fault))  # a struct built by hand is unchecked
         if len(self._placed) >= _MOST:
             raise ConfigurationError(f"At most {_MOST} faults can be set.")
         if fault.name in self._placed:

@@ -42,8 +42,9 @@ Timed = tuple[int, Piece]
 class Stage(Protocol):
     """One machine of a direction."""
 
-    due: tuple[int, Cut] | None
-    """When to break off even if nothing comes; None = never."""
+    @property
+    def due(self) -> tuple[int, Cut] | None:
+        """When to break off even if nothing comes; None = never."""
 
     def push(self, at: int, piece: Piece) -> Iterator[Timed]:
         """Take a piece that came at `at` (ns) and give what is to go on, lazily, in order."""

@@ -16,7 +16,11 @@ from slipstream.testing.simulator_service import Request, Service
 from slipstream.testing.simulator_wire import Framing, Write
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
+"""Largest request body."""
+
 HEADER_BYTES_MAX = 64 * 1024
+"""Largest header; what comes with one read of the loop is not cut."""
+
 PIPELINE_MAX = 64
 """Requests read ahead of the answer; beyond it the connection is not read until they are answered."""
 

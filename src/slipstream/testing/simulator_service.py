@@ -118,7 +118,7 @@ class Service:
         key = (path, body)
         prepared = self._prepared.get(key)
         if prepared is None:
-            if len(body) > PREPARED_BODY_BYTES:
+            if path not in _ROUTES or len(body) > PREPARED_BODY_BYTES:
                 return None
             prepared = self._prepare(path, body)
             if prepared is None:

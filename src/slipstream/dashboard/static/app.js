@@ -37,8 +37,9 @@ let offered = false; // the model list has come
 
 function submit(text) {
   if (running) return;
-  if (server.state === "loading") {
+  if (modelLoads()) {
     queued = true;
+    composer.text = text;
     showComposer();
     return;
   }
@@ -199,7 +200,7 @@ function questionNodeOf(index) {
 }
 
 function showComposer() {
-  const waiting = server.state === "loading";
+  const waiting = modelLoads();
   const mode = running ? "busy" : queued ? "queued" : "ready";
   let hint = "Enter sends · Shift+Enter for a new line";
   if (running) hint = "Esc stops";
@@ -210,6 +211,11 @@ function showComposer() {
   composer.show({ mode, hint, placeholder, working: waiting && !running });
   document.body.classList.toggle("busy", Boolean(running));
   $("new-chat").disabled = talk.messages.length === 0;
+}
+
+/** Whether the chosen model is among those that the server still loads. */
+function modelLoads() {
+  return server.state === "loading" && (!loading.length || !talk.model || loading.includes(talk.model));
 }
 
 function loadingName() {
@@ -224,7 +230,7 @@ async function serverChanged({ state, names }) {
   else notices.clear("gone");
   showComposer();
   if (state !== "gone" && (!offered || state === "ready")) await offerModels();
-  if (state === "ready" && queued) {
+  if (queued && state !== "gone" && !modelLoads()) {
     queued = false;
     showComposer();
     submit(composer.text.trim());

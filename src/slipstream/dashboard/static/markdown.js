@@ -133,7 +133,8 @@ function fillCode(node, { text, language }, settled) {
   else node.textContent = text;
 }
 
-function nodes(text) {
+/** Nodes for one line of text: emphasis, code and links, no blocks. */
+export function nodes(text) {
   return inline(text).map(node);
 }
 

@@ -1,7 +1,7 @@
 /* How a question and an answer look, and how an answer grows. Knows no server and no storage. */
 
 import { copyButton, el, icon, iconButton } from "./dom.js";
-import { markdown, MarkdownStream } from "./markdown.js";
+import { markdown, MarkdownStream, nodes } from "./markdown.js";
 import { summary } from "./timing.js";
 import { strip, waterfall } from "./waterfall.js";
 
@@ -112,8 +112,8 @@ export class AnswerView {
   }
 
   #failure(error) {
-    const words = [el("p", { class: "failure-title" }, error?.message || "Something went wrong.")];
-    if (error?.hint) words.push(el("p", {}, error.hint));
+    const words = [el("p", { class: "failure-title" }, ...nodes(error?.message || "Something went wrong."))];
+    if (error?.hint) words.push(el("p", {}, ...nodes(error.hint)));
     const again = el("button", { type: "button", class: "plain-button", onclick: this.#retry }, icon("again"), "Try again");
     return el("div", { class: "failure" }, icon("alert"), el("div", {}, ...words), again);
   }

@@ -1,0 +1,275 @@
+"""The embedded model: requests go to llama.cpp in its own process, always as a stream.
+
+A call that is not streamed cannot be cancelled there (a client that had left held a slot for 25 s), so
+answers that are asked for whole are put together here. It does not know who starts that process.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from slipstream.config.settings import Local
+from slipstream.core import clock
+from slipstream.core.chat import ChatRequest, Route
+from slipstream.core.errors import (
+    BadRequest,
+    SlipstreamError,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from slipstream.core.meters import Counters
+from slipstream.core.ports import Chunk, Head
+from slipstream.core.record import Record
+from slipstream.models.local_events import (
+    DONE,
+    Assembly,
+    ChildError,
+    Event,
+    Timings,
+    Translator,
+    failure,
+    read,
+    read_error,
+)
+from slipstream.models.local_process import LocalAddress
+from slipstream.models.local_wire import order
+from slipstream.net.client import ClientOptions, HttpClient, Response
+from slipstream.net.sse import EventSplitter, data_of
+
+WAITING = 256
+"""Most requests of one worker waiting for a slot; beyond it they are turned away with a 503."""
+WAIT_SECONDS = 600.0
+"""Longest wait for a slot in the client's pool; the request's own deadlines are shorter."""
+IDLE_SECONDS = 4.0
+"""llama.cpp closes a connection that was unused for 5 s; ours goes first, so that none turns out dead."""
+ERROR_BYTES = 64 * 1024
+
+_STREAM = Head(200, b"text/event-stream", streamed=True)
+_JSON = Head(200, b"application/json")
+
+
+class LocalModel:
+    """The embedded model as a `Model`.
+
+    Args:
+        settings: its section of the settings.
+        address: where its process is served now; asked at every request.
+        event_bytes: largest event that is accepted from it.
+        counters: where stale connections are counted.
+    """
+
+    def __init__(
+        self,
+        settings: Local,
+        address: Callable[[], LocalAddress],
+        *,
+        event_bytes: int,
+        counters: Counters | None = None,
+    ) -> None:
+        self._settings = settings
+        self._address = address
+        self._event_bytes = event_bytes
+        self._counters = counters
+        self._client: HttpClient | None = None
+        self._client_url = ""
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def name(self) -> str:
+        """Always `local`."""
+        return "local"
+
+    async def open(self, request: ChatRequest, record: Record) -> "LocalReply":
+        """Send the request; return when its prompt has got a slot.
+
+        Raises `BadRequest` for fields of a wrong type or range and prompts that do not fit, `Unavailable`
+        while the model loads, `UpstreamFailed` (code `local_model_crashed`) when its process dies.
+        """
+        if request.route is Route.EMBEDDINGS:
+            raise BadRequest(f"The model `{self._settings.name}` makes no embeddings.", param="model")
+        body = order(request, self._settings, record)
+        address = self._ready()
+        headers = (
+            (b"authorization", b"Bearer " + address.key.encode()),
+            (b"content-type", b"application/json"),
+        )
+        asked_ns = clock.monotonic_ns()
+        try:
+            response = await self._connect(address).request(
+                "POST", f"/v1/{request.route.value}", headers, body
+            )
+        except UpstreamTimeout:
+            raise
+        except UpstreamFailed as error:
+            raise crashed(error) from None
+        taken = False
+        try:
+            if response.status != 200:
+                raise await _refusal(response)
+            record.queue_wait_ns = max(0, response.arrived_ns - asked_ns)
+            taken = True
+        finally:
+            if not taken:
+                response.close()
+        watch = _Watch(record, asked_ns)
+        events = _events(response, self._event_bytes, watch)
+        if request.stream:
+            return LocalReply(
+                _STREAM, response, _streamed(events, Translator(request.route, self._settings.name))
+            )
+        return LocalReply(_JSON, response, _whole(events, Assembly(request.route, self._settings.name)))
+
+    async def aclose(self) -> None:
+        """Close the connections; the process is not ours."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    def _ready(self) -> LocalAddress:
+        address = self._address()
+        if address.state == "ready":
+            return address
+        if address.state == "loading":
+            raise Unavailable(
+                "The embedded model is loading.",
+                code="model_loading",
+                hint="/readyz says when it is ready.",
+                retry_after_seconds=1.0,
+            )
+        if address.state == "off":
+            raise Unavailable(
+                "The embedded model is switched off.",
+                code="model_off",
+                hint='Set models.local.enabled to "on", or ask for another model.',
+            )
+        raise Unavailable(
+            f"The embedded model does not start: {address.detail}",
+            code="local_model_failed",
+            hint="The log has more; it is tried again.",
+            retry_after_seconds=5.0,
+        )
+
+    def _connect(self, address: LocalAddress) -> HttpClient:
+        """The client to the process that runs now: as many connections as it has slots, so we queue here.
+
+        A request that waits here is gone at once when its client leaves; llama.cpp's own queue would
+        notice only when the request gets its slot.
+        """
+        if self._client is None or self._client_url != address.url:
+            if self._client is not None:
+                task = asyncio.create_task(self._client.aclose(), name="close the old local client")
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+            options = ClientOptions(
+                connections=self._settings.slots,
+                waiting=WAITING,
+                wait_seconds=WAIT_SECONDS,
+                idle_seconds=IDLE_SECONDS,
+            )
+            self._client = HttpClient(address.url, options, counters=self._counters)
+            self._client_url = address.url
+        return self._client
+
+
+class LocalReply:
+    """An answer of the embedded model that is under way."""
+
+    def __init__(self, head: Head, response: Response, body: AsyncIterator[Chunk]) -> None:
+        self.head = head
+        self._response = response
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._body
+
+    async def aclose(self) -> None:
+        """Close the connection if the answer is not over: llama.cpp frees the slot then."""
+        self._response.close()
+
+
+class _Watch:
+    """Writes what llama.cpp measured to the record, when the last event has come."""
+
+    def __init__(self, record: Record, asked_ns: int) -> None:
+        self._record = record
+        self._asked_ns = asked_ns
+
+    def measured(self, timings: Timings, arrived_ns: int) -> None:
+        """The durations are llama.cpp's; they are laid out backwards from the last event's arrival."""
+        record = self._record
+        decode_ns, prompt_ns = int(timings.predicted_ms * 1e6), int(timings.prompt_ms * 1e6)
+        decode_start = max(arrived_ns - decode_ns, self._asked_ns)
+        prompt_start = max(decode_start - prompt_ns, self._asked_ns)
+        record.add_step("prompt", prompt_start - record.origin_ns, decode_start - prompt_start)
+        record.add_step("decode", decode_start - record.origin_ns, arrived_ns - decode_start)
+
+
+async def _events(
+    response: Response, event_bytes: int, watch: _Watch
+) -> AsyncIterator[tuple[list[Event], int, bool]]:
+    """The events of each piece that arrived, when, and whether they were the last."""
+    splitter = EventSplitter(event_bytes)
+    try:
+        async for piece in response:
+            found: list[Event] = []
+            done = False
+            for raw in splitter.feed(piece.data):
+                data = data_of(raw)
+                if data == b"[DONE]":
+                    done = True
+                elif data and data != b"null":
+                    found.append(event := read(data))
+                    if event.timings is not None:
+                        watch.measured(event.timings, piece.arrived_ns)
+            if found or done:
+                yield found, piece.arrived_ns, done
+            if done:
+                return
+    except UpstreamTimeout:
+        raise
+    except UpstreamFailed as error:
+        raise crashed(error) if error.code == "upstream_broke" else error from None
+    raise crashed(UpstreamFailed("its stream ended before it was finished"))
+
+
+async def _streamed(
+    events: AsyncIterator[tuple[list[Event], int, bool]], translator: Translator
+) -> AsyncIterator[Chunk]:
+    async for found, arrived_ns, done in events:
+        out = [made for event in found for made in translator.events(event)]
+        if done:
+            out.append(DONE)
+        if out:
+            yield Chunk(tuple(out), arrived_ns)
+
+
+async def _whole(
+    events: AsyncIterator[tuple[list[Event], int, bool]], assembly: Assembly
+) -> AsyncIterator[Chunk]:
+    async for found, arrived_ns, done in events:
+        for event in found:
+            assembly.add(event)
+        if done:
+            yield Chunk((assembly.body(),), arrived_ns)
+
+
+def crashed(error: UpstreamFailed) -> UpstreamFailed:
+    """A connection of ours to our own process that breaks means that the process died."""
+    return UpstreamFailed(
+        "The embedded model's process died while it had this request.",
+        code="local_model_crashed",
+        hint=f"It is being started again; send the request once more. ({error.message})",
+    )
+
+
+async def _refusal(response: Response) -> SlipstreamError:
+    """The typed error for an answer other than 200."""
+    try:
+        error = read_error(await response.read(ERROR_BYTES))
+    except UpstreamFailed as broken:
+        return crashed(broken)
+    if response.status == 401:
+        return UpstreamFailed("The embedded model's process did not know our key.", code="local_model_broke")
+    return failure(ChildError(error.code or response.status, error.message, error.type))

@@ -1,0 +1,54 @@
+"""A browser and a scripted server for the pages' tests: one of each a file, a fresh page a test."""
+
+from collections.abc import Iterator
+
+import pytest
+from dashboard.backend import Backend, Scene, running
+from e2e.browser import Watched, chromium, watched_page
+from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    """The scripted API; `backend.scene` is what it plays."""
+    return Backend()
+
+
+@pytest.fixture(scope="module")
+def page_server(backend: Backend) -> Iterator[str]:
+    """Base URL of a server with the real page and the scripted API."""
+    with running(backend) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the file; it ends with the file, so that no other file's event loop is disturbed."""
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def scene(backend: Backend) -> Scene:
+    """A fresh scene for the test."""
+    backend.scene = Scene()
+    return backend.scene
+
+
+@pytest.fixture
+def chat(browser: Browser, page_server: str, scene: Scene) -> Iterator[Watched]:
+    """The page, open and ready; whatever a test does with it, nothing forbidden may have happened."""
+    with watched_page(browser, page_server) as watched:
+        watched.open()
+        watched.page.locator("#picker").wait_for()
+        yield watched
+        watched.assert_clean()
+
+
+@pytest.fixture(scope="module")
+def blank(browser: Browser, page_server: str) -> Iterator[Watched]:
+    """One page for tests that only run a module inside it."""
+    with watched_page(browser, page_server) as watched:
+        watched.open()
+        yield watched
+        watched.assert_clean()

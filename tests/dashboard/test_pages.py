@@ -1,0 +1,80 @@
+"""The page's bytes and headers, without a browser."""
+
+import http.client
+import re
+from importlib import resources
+from urllib.parse import urlsplit
+
+import pytest
+
+from slipstream.dashboard import pages
+
+STATIC = resources.files("slipstream.dashboard") / "static"
+
+
+def get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+    """One GET with the path exactly as given."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers or {})
+        response = connection.getresponse()
+        return response, response.read()
+    finally:
+        connection.close()
+
+
+def test_table_names_exactly_the_files_of_the_package() -> None:
+    """A new file is served only after it is named, and no name points nowhere."""
+    assert {pages.INDEX, *pages.ASSETS} == {entry.name for entry in STATIC.iterdir()}
+
+
+@pytest.mark.parametrize("path", ["/", *(f"/assets/{name}" for name in pages.ASSETS)])
+def test_file_is_sent_with_its_type_and_the_guarding_headers(page_server: str, path: str) -> None:
+    """Every answer carries the policy; the browser is told what it gets."""
+    response, body = get(page_server, path)
+
+    assert 200 == response.status
+    assert body
+    assert pages.CONTENT_SECURITY_POLICY == response.getheader("content-security-policy")
+    assert "nosniff" == response.getheader("x-content-type-options")
+    assert "no-referrer" == response.getheader("referrer-policy")
+    assert "same-origin" == response.getheader("cross-origin-opener-policy")
+    assert "no-cache" == response.getheader("cache-control")
+    expected = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}.get(path.rpartition(".")[2], "text/html")
+    assert response.getheader("content-type", "").startswith(expected)
+
+
+def test_known_version_is_not_sent_again(page_server: str) -> None:
+    """An entity tag that still holds is answered 304, without a body."""
+    tag = get(page_server, "/assets/app.js")[0].getheader("etag", "")
+
+    response, body = get(page_server, "/assets/app.js", {"If-None-Match": f'"other", W/{tag}'})
+
+    assert (304, b"", tag) == (response.status, body, response.getheader("etag"))
+
+
+@pytest.mark.parametrize("path", [
+    "/assets/", "/assets/nothing.js", "/assets/../pages.py", "/assets/..%2fpages.py", "/assets/%2e%2e/pages.py",
+    "/assets/..\\pages.py", "/assets//etc/passwd", "/assets/index.html", "/assets/app.js%00.svg", "/assets/APP.JS",
+    "/assets/./app.js",
+])  # fmt: skip
+def test_only_named_assets_are_found(page_server: str, path: str) -> None:
+    """A path is a key into the table, never a file's path."""
+    assert 404 == get(page_server, path)[0].status
+
+
+def test_page_holds_no_inline_script_or_style() -> None:
+    """What the policy forbids is not even tried."""
+    text = (STATIC / pages.INDEX).read_text()
+
+    assert [] == re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", text)
+
+
+@pytest.mark.parametrize("name", pages.ASSETS)
+def test_assets_build_no_markup_and_ask_nothing_from_outside(name: str) -> None:
+    """No string becomes markup or code; no address but the SVG namespace and the schemes of links."""
+    text = (STATIC / name).read_text()
+
+    assert [] == re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", text)
+    assert set() == set(re.findall(r"https?://[\w.]+", text)) - {"http://www.w3.org"}
+    assert text.count("\n") <= 400

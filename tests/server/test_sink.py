@@ -1,0 +1,169 @@
+"""A worker's records: in batches, bounded, none lost without being counted."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from server.waiting import until
+from slipstream.config.settings import Recording
+from slipstream.core.meters import Counters
+from slipstream.core.record import Record, Step
+from slipstream.server import messages
+from slipstream.server.channel import Channel
+from slipstream.server.sink import BATCH_BYTES, RECORD_BYTES_MAX, ChannelSink
+
+
+class Supervisor:
+    """The other end: reads the line when told to and keeps the records."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.batches: list[list[Record]] = []
+        self.closed = asyncio.Event()
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for batch in self.batches for record in batch]
+
+    async def listen(self) -> None:
+        await asyncio.get_running_loop().create_unix_connection(
+            lambda: Channel(messages.FromWorker, self._hear, self.closed.set), sock=self._sock
+        )
+
+    def _hear(self, message: messages.FromWorker) -> None:
+        assert isinstance(message, messages.Records)
+        self.batches.append([msgspec.msgpack.decode(item, type=Record) for item in message.items])
+
+
+@contextlib.asynccontextmanager
+async def sink(settings: Recording, counters: Counters) -> AsyncIterator[tuple[ChannelSink, Supervisor]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    closed = asyncio.Event()
+    channel = Channel(messages.ToWorker, print, closed.set)
+    await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
+    supervisor = Supervisor(theirs)
+    with theirs:
+        yield ChannelSink(channel, settings, counters), supervisor
+        channel.close()
+        await closed.wait()
+
+
+def record(number: int, text: str = "") -> Record:
+    return Record(id=f"req_{number}", error_code=text, steps=[Step("admit", 0, 10)])
+
+
+def test_a_record_goes_out_within_the_flush_time() -> None:
+    """A lone record is sent by the timer, whole."""
+
+    async def main() -> None:
+        async with sink(Recording(flush_ms=5), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            ours.take(record(1))
+            await until(lambda: supervisor.records)
+            assert supervisor.records == [record(1)]
+
+    asyncio.run(main())
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    """`batch` records go at once, in order, without waiting for the timer."""
+
+    async def main() -> None:
+        async with sink(Recording(flush_ms=3_600_000, batch=10), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            for number in range(25):
+                ours.take(record(number))
+            await until(lambda: len(supervisor.records) >= 20)
+            await ours.close(5.0)
+            await until(lambda: len(supervisor.records) == 25)
+
+            assert supervisor.records == [record(number) for number in range(25)]
+            assert max(map(len, supervisor.batches)) == 10
+
+    asyncio.run(main())
+
+
+def test_what_finds_no_room_is_counted() -> None:
+    """While the supervisor does not read, buffers fill to their bounds; every record beyond is counted."""
+
+    async def main() -> None:
+        counters = Counters()
+        settings = Recording(queue=100, batch=50, flush_ms=1)
+        async with sink(settings, counters) as (ours, supervisor):
+            for number in range(2_000):
+                ours.take(record(number, "x" * 60_000))
+                await asyncio.sleep(0)
+            dropped = counters.snapshot()["records_dropped"]
+            assert dropped > 0
+
+            await supervisor.listen()
+            await ours.close(20.0)
+            await until(lambda: len(supervisor.records) == 2_000 - dropped)
+
+            assert counters.snapshot()["records_dropped"] == dropped
+            assert len({each.id for each in supervisor.records}) == 2_000 - dropped
+
+    asyncio.run(main())
+
+
+def test_closing_before_a_deaf_supervisor_ends_and_counts() -> None:
+    """`close` is bounded in time, and what it could not send is counted as dropped."""
+
+    async def main() -> None:
+        counters = Counters()
+        async with sink(Recording(flush_ms=3_600_000, queue=1_000, batch=1_000), counters) as (
+            ours,
+            supervisor,
+        ):
+            for number in range(500):
+                ours.take(record(number, "x" * 60_000))
+            await ours.close(0.05)
+            dropped = counters.snapshot()["records_dropped"]
+            assert 0 < dropped < 500
+
+            ours.take(record(501))
+            assert counters.snapshot()["records_dropped"] == dropped + 1
+            await supervisor.listen()
+            await until(lambda: len(supervisor.records) == 500 - dropped)
+
+    asyncio.run(main())
+
+
+def test_batches_are_bounded_in_bytes() -> None:
+    """A batch ends at its size, and one record that is too long does not take the others with it."""
+
+    async def main() -> None:
+        counters = Counters()
+        async with sink(Recording(flush_ms=5, batch=1_000), counters) as (ours, supervisor):
+            await supervisor.listen()
+            for number in range(40):
+                ours.take(record(number, "x" * (RECORD_BYTES_MAX if number == 7 else 50_000)))
+            await until(lambda: len(supervisor.records) == 39)
+
+            assert counters.snapshot()["records_dropped"] == 1
+            assert max(map(len, supervisor.batches)) <= BATCH_BYTES // 50_000 + 1
+
+    asyncio.run(main())
+
+
+def test_a_record_that_cannot_be_encoded_is_counted() -> None:
+    """A number or text from outside that no message can hold costs its own record only."""
+
+    async def main() -> None:
+        counters = Counters()
+        async with sink(Recording(flush_ms=5), counters) as (ours, supervisor):
+            await supervisor.listen()
+            ours.take(Record(id="req_a", output_tokens=2**70))
+            ours.take(Record(id="req_b", model_asked="\ud800"))
+            ours.take(record(1))
+            await until(lambda: supervisor.records)
+
+            assert supervisor.records == [record(1)]
+            assert counters.snapshot()["records_dropped"] == 2
+
+    asyncio.run(main())

@@ -1,0 +1,186 @@
+"""The guide, held to: every block runs as printed and every function that it defines does what it says.
+
+Where the guide does not stand beside the checkout, its call list is held to instead: every call of a
+block that is built resolves, and its arguments fit.
+"""
+
+import asyncio
+import importlib
+import inspect
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import slipstream
+from guide import calls
+from guide.calls import Block, Call
+
+GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
+PENDING = {
+    "monitor", "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
+    "rate_limiter", "throughput", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
+    "load_test", "stress_test", "alerts", "reports",
+}  # fmt: skip
+"""Blocks whose parts are not built yet. It only shrinks."""
+
+BLOCKS = {block.name: block for block in calls.stored().blocks}
+BUILT = [name for name in BLOCKS if name not in PENDING]
+READERS = {"data_generator", "process_item", "process_request", "get_requests", "prompt", "ids"}
+"""What the reader of the guide brings along."""
+
+
+@pytest.fixture
+def guide() -> str:
+    """The guide's text."""
+    if not GUIDE.is_file():
+        pytest.skip("the guide is not beside this checkout")
+    return GUIDE.read_text(encoding="utf-8")
+
+
+def run_block(guide: str, name: str, **given: object) -> dict[str, Any]:
+    """Execute a block as printed, with the names it uses without importing; what it leaves behind."""
+    space: dict[str, Any] = {"__name__": f"guide_{name}", **given}
+    exec(compile(calls.texts(guide)[name], f"guide block {name}", "exec"), space)
+    return space
+
+
+def test_call_list_is_the_guides(guide: str) -> None:
+    """The call list that the project keeps is the guide's, to the last argument."""
+    assert calls.read(guide) == calls.stored()
+
+
+def test_every_block_is_built_or_pending() -> None:
+    """A block is either held to below, or stands in the list of pending ones."""
+    assert tuple(BLOCKS) == calls.NAMES
+    assert set(BLOCKS) >= PENDING
+
+
+@pytest.mark.parametrize("name", sorted(PENDING))
+def test_pending_block_is_still_missing(name: str) -> None:
+    """A pending block cannot be imported yet; once it can, it has to leave the list."""
+    ours = [each for each in BLOCKS[name].imports if each.startswith("app.")]
+
+    assert any(not importable(each) for each in ours), f"the parts of {name} are built: take it off PENDING"
+
+
+def importable(name: str) -> bool:
+    module, _, attribute = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError:
+        return False
+    return not attribute or hasattr(found, attribute)
+
+
+CALLS_OF_BUILT = [
+    pytest.param(BLOCKS[name], call, id=f"{name}: {call.callee}")
+    for name in BUILT
+    for call in BLOCKS[name].calls
+]
+
+
+@pytest.mark.parametrize(("block", "call"), CALLS_OF_BUILT)
+def test_call_fits(block: Block, call: Call) -> None:
+    """Every call of a built block resolves to something of ours that takes these arguments."""
+    found = resolved(block, call.callee)
+    if found is None:
+        return
+    function, leading = found
+    positional = [argument for argument in call.arguments if "=" not in argument.partition("(")[0]]
+    keywords = [argument.partition("=")[0] for argument in call.arguments if argument not in positional]
+
+    inspect.signature(function).bind(*leading, *positional, **dict.fromkeys(keywords))
+
+
+def resolved(block: Block, callee: str) -> tuple[Callable[..., object], list[object]] | None:
+    """What a callee is, and what is passed before its arguments; None for what is not ours."""
+    root, *rest = callee.split(".")
+    imported = {each.rpartition(":")[2]: each for each in block.imports}
+    leading: list[object] = []
+    if root in block.objects:
+        root, leading = block.objects[root], [None] if rest else []
+    if root in imported:
+        module, _, attribute = imported[root].partition(":")
+        if module.partition(".")[0] in sys.stdlib_module_names:
+            return None
+        found: Any = getattr(importlib.import_module(module), attribute)
+    elif root in slipstream.__all__:
+        found, leading = getattr(slipstream, root), []
+    else:
+        assert root in READERS | set(block.defines) | {"process_with_semaphore", "tuple", "print"}, callee
+        return None
+    for part in rest:
+        found = getattr(found, part)
+    return found, leading
+
+
+def test_preprocessing(guide: str) -> None:
+    """The first call computes, the second is answered from the cache, both say the same."""
+    cache = slipstream.preprocessing_cache
+    space = run_block(
+        guide, "preprocessing", preprocessing_cache=cache, fast_preprocess=slipstream.fast_preprocess
+    )
+    prompt = "Tell me \r\n\r\n\r\nabout this test.  "
+    hits, misses = cache.hits, cache.misses
+    first = space["optimize_preprocessing"](prompt)
+    second = space["optimize_preprocessing"](prompt)
+
+    assert first == second == "Tell me\n\nabout this test."
+    assert (cache.hits - hits, cache.misses - misses) == (1, 1)
+
+
+@pytest.mark.model
+def test_streaming(guide: str) -> None:
+    """The answer of the real model comes in pieces, which are text, and make a sentence."""
+    space = run_block(guide, "streaming", model=slipstream.model)
+
+    async def main() -> list[str]:
+        stream: AsyncIterator[str] = space["stream_response"]("What is the capital of France?")
+        return [chunk async for chunk in stream]
+
+    chunks = asyncio.run(main())
+
+    assert len(chunks) > 1
+    assert all(isinstance(chunk, str) and chunk.arrived_ns > 0 for chunk in chunks)
+    assert "Paris" in "".join(chunks)
+
+
+def test_data_structures(guide: str) -> None:
+    """Items are produced one at a time, as they are asked for; the queue is bounded."""
+    made: list[int] = []
+
+    def data_generator(data: range) -> Iterator[int]:
+        for item in data:
+            made.append(item)
+            yield item
+
+    space = run_block(
+        guide, "data_structures", data_generator=data_generator, process_item=lambda item: item * 2
+    )
+    results = space["process_large_dataset"](range(1_000_000))
+
+    assert [next(results), next(results)] == [0, 2]
+    assert made == [0, 1]
+    assert space["task_queue"].maxlen == 1000
+
+
+def test_concurrency(guide: str) -> None:
+    """A hundred requests: at most ten at a time, all answered, in their order."""
+    running = most = 0
+
+    async def process_request(request: int) -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return request * 2
+
+    space = run_block(guide, "concurrency", process_request=process_request)
+    answers = asyncio.run(space["process_requests_concurrently"](range(100)))
+
+    assert answers == [number * 2 for number in range(100)]
+    assert most == 10
