@@ -54,12 +54,12 @@ clean: ## Remove .venv and what tools left behind
 	rm -rf .venv build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis .pytest_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/pyvenv.cfg:
+.venv/bin/pip:
 	@$(PYTHON) scripts/python_is_fit.py
 	@echo "Making .venv ..."
 	@$(PYTHON) -m venv .venv
 
-.venv/run.stamp: .venv/pyvenv.cfg requirements.lock pyproject.toml
+.venv/run.stamp: requirements.lock pyproject.toml | .venv/bin/pip
 	@echo "Installing what is locked (about 200 MB once) ..."
 	@$(PIP) install --quiet --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .

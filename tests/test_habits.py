@@ -1,4 +1,4 @@
-"""The project's habits, held to: locks that say no more than they must, and CI that lets nothing be skipped."""
+"""The project's habits: locks that say no more than they must, and CI that lets nothing be skipped."""
 
 import os
 import re
@@ -70,13 +70,19 @@ def names_in(requirements: list[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("tests", "ci", "passes"), [(TESTS, True, False), (TESTS, False, True), (ALLOWED, True, True)]
+    ("tests", "ci", "passes"),
+    [
+        pytest.param(TESTS, True, False, id="in CI"),
+        pytest.param(TESTS, False, True, id="elsewhere"),
+        pytest.param(ALLOWED, True, True, id="allowed"),
+    ],
 )
 def test_skip_fails_in_ci(tmp_path: Path, tests: str, ci: bool, passes: bool) -> None:
     """With CI set, a test skipped for a reason that nobody named makes the session fail."""
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_some.py").write_text(tests, encoding="utf-8")
     variables = {name: value for name, value in os.environ.items() if name != "CI" and "PYTEST" not in name}
+    variables["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if ci:
         variables["CI"] = "true"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
+from slipstream.config import paths
 from slipstream.config.settings import Settings
 from slipstream.core.chat import Route
 from slipstream.core.errors import SlipstreamError
@@ -20,7 +20,7 @@ from slipstream.flow.attempt import Attempts, Patience
 from slipstream.flow.flight import Flights
 from slipstream.flow.handle import Way
 from slipstream.flow.select import Catalog, Target
-from slipstream.models.assets import find_gguf
+from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local import LocalModel
 from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream
@@ -186,12 +186,12 @@ def build_parts(
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
     if local_enabled(settings):
-        local = LocalModel(models.local, local_address, event_bytes=models.event_bytes)
+        local = LocalModel(models.local, local_address, event_bytes=models.event_bytes, counters=counters)
         parts.add("local", "local", local, [Target(local, models.local.name)])
     if embedder_enabled(settings):
         from slipstream.models.embedder import EmbedderModel
 
-        embedder = EmbedderModel(models.embedder)
+        embedder = EmbedderModel(models.embedder, paths.data_folder(settings))
         parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
     return parts
 
@@ -203,7 +203,7 @@ def local_enabled(settings: Settings) -> bool:
         return local.enabled == "on"
     if settings.models.upstreams or settings.models.simulated:
         return False
-    return importlib.util.find_spec("xllamacpp") is not None and find_gguf(settings) is not None
+    return is_local_installed(local, paths.data_folder(settings))
 
 
 def embedder_enabled(settings: Settings) -> bool:
@@ -213,4 +213,4 @@ def embedder_enabled(settings: Settings) -> bool:
         return embedder.enabled == "on"
     if settings.models.upstreams:
         return False
-    return all(importlib.util.find_spec(name) for name in ("onnxruntime", "tokenizers", "numpy"))
+    return is_embedder_installed(embedder)

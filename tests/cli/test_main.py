@@ -49,7 +49,9 @@ def test_every_row_resolves(name: str) -> None:
 
 def test_help_imports_no_command() -> None:
     """`slipstream --help` loads click and the table, and nothing that a command needs."""
-    program = "import json, sys\nfrom slipstream.cli import run\nrun(['--help'])\nprint(json.dumps(sorted(sys.modules)))"
+    program = (
+        "import json, sys\nfrom slipstream.cli import run\nrun(['--help'])\nprint(json.dumps([*sys.modules]))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     loaded = set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -154,9 +156,7 @@ def test_reader_that_leaves_is_no_error() -> None:
 
 def test_version_imports_nothing_to_find_out() -> None:
     """`version` looks into metadata: no extra is loaded."""
-    program = (
-        "import json, sys\nfrom slipstream.cli import run\nrun(['--help'])\nprint(json.dumps([*sys.modules]))"
-    )
+    program = "import sys\nfrom slipstream.cli import run\nrun(['version', '--json'])\nprint([*sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     shown, _, modules = done.stdout.rpartition("\n[")
     found = json.loads(shown)

@@ -46,8 +46,9 @@ def holder(folder: Path, url: str, *, default: str = "") -> Iterator[subprocess.
 
 
 def test_nobody_is_alive(tmp_path: Path) -> None:
-    """Without a server there is none, and that is no error."""
+    """Without a server there is none; looking is no error, and makes no folder."""
     assert find_live(settings_in(tmp_path)) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_server_is_found_while_it_lives(tmp_path: Path) -> None:

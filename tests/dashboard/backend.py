@@ -61,18 +61,32 @@ PARIS = "The capital of France is **Paris**."
 class Scene:
     """What the backend plays; tests set it."""
 
-    models: list[dict[str, Any]] = field(default_factory=lambda: [
-        {"id": "smollm2-135m-instruct", "owned_by": "slipstream",
-         "slipstream": {"backend": "local", "default": True, "state": "ready"}},
-        {"id": "gpt-oss-120b", "owned_by": "slipstream", "slipstream": {"backend": "openai", "state": "ready"}},
-        {"id": "all-minilm-l6-v2", "slipstream": {"backend": "embedder", "state": "ready"}},
-    ])
+    models: list[dict[str, Any]] = field(
+        default_factory=lambda: [
+            {
+                "id": "smollm2-135m-instruct",
+                "owned_by": "slipstream",
+                "slipstream": {"backend": "local", "default": True, "state": "ready"},
+            },
+            {
+                "id": "gpt-oss-120b",
+                "owned_by": "slipstream",
+                "slipstream": {"backend": "openai", "state": "ready"},
+            },
+            {"id": "all-minilm-l6-v2", "slipstream": {"backend": "embedder", "state": "ready"}},
+        ]
+    )
     loading: list[str] = field(default_factory=list)
     key: str = ""
-    error: dict[str, Any] = field(default_factory=lambda: {
-        "message": "The model `gpt-oss-120b` did not answer within 60 s.", "type": "upstream_error",
-        "code": "upstream_timeout", "param": None, "hint": "It may be loading. Try again in a minute.",
-    })
+    error: dict[str, Any] = field(
+        default_factory=lambda: {
+            "message": "The model `gpt-oss-120b` did not answer within 60 s.",
+            "type": "upstream_error",
+            "code": "upstream_timeout",
+            "param": None,
+            "hint": "It may be loading. Try again in a minute.",
+        }
+    )
     answers: dict[str, str] = field(default_factory=dict)
     failures: int = 0
     delay: float = 0.004
@@ -91,14 +105,16 @@ class Backend:
         self._ids = itertools.count(1)
 
     def app(self) -> Starlette:
-        return Starlette(routes=[
-            *pages.routes(),
-            Route("/v1/models", self.models),
-            Route("/v1/chat/completions", self.chat, methods=["POST"]),
-            Route("/_slipstream/requests/{id}", self.record),
-            Route("/readyz", self.readyz),
-            Route("/healthz", self.healthz),
-        ])
+        return Starlette(
+            routes=[
+                *pages.routes(),
+                Route("/v1/models", self.models),
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/_slipstream/requests/{id}", self.record),
+                Route("/readyz", self.readyz),
+                Route("/healthz", self.healthz),
+            ]
+        )
 
     def refused(self, request: Request) -> Response | None:
         if not self.scene.key or request.headers.get("authorization") == f"Bearer {self.scene.key}":
@@ -136,7 +152,9 @@ class Backend:
         if question.startswith("/refuse") or self.scene.failures > 0:
             self.scene.failures -= 1
             return JSONResponse({"error": self.scene.error}, 504, headers)
-        return StreamingResponse(self.stream(name, body, question), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            self.stream(name, body, question), media_type="text/event-stream", headers=headers
+        )
 
     async def stream(self, name: str, body: dict[str, Any], question: str) -> AsyncIterator[bytes]:
         scene = self.scene
@@ -176,7 +194,9 @@ class Backend:
         if question.startswith("/table"):
             return TABLE
         if question.startswith(("/endless", "/lines")):
-            return "\n\n".join(f"Line {number} of a long answer." for number in range(60 if "lines" in question else 4000))
+            return "\n\n".join(
+                f"Line {number} of a long answer." for number in range(60 if "lines" in question else 4000)
+            )
         if question.startswith("/nothing"):
             return ""
         return PARIS
@@ -185,17 +205,33 @@ class Backend:
         started, first, last, over = (round(each * 1e9) for each in times)
         total = over - started
         until = first - started if first else total
-        steps = [["admit", 0, 21_000], ["read", 22_000, 64_000], ["select", 90_000, 8_000],
-                 ["open", 101_000, 1_900_000], ["first_byte", 2_003_000, until - 2_003_000]]
+        steps = [
+            ["admit", 0, 21_000],
+            ["read", 22_000, 64_000],
+            ["select", 90_000, 8_000],
+            ["open", 101_000, 1_900_000],
+            ["first_byte", 2_003_000, until - 2_003_000],
+        ]
         if first:
             steps.append(["relay", until + 10_000, total - until - 10_000])
         self.scene.records[name] = {
-            "_ready": time.monotonic() + 0.15, "id": name, "model": body.get("model", ""), "upstream": "local",
-            "outcome": "served" if ended else "aborted", "finish_reason": ended, "prompt_tokens": 31,
-            "output_tokens": sent or None, "cached_tokens": 12, "duration_ns": total,
-            "first_token_ns": until if first else None, "last_token_ns": last - started if first else None,
-            "chunk_gap_max_ns": 9_000_000, "chunk_gap_p95_ns": 6_000_000,
-            "steps": [{"name": step[0], "start_ns": step[1], "duration_ns": max(step[2], 0)} for step in steps],
+            "_ready": time.monotonic() + 0.15,
+            "id": name,
+            "model": body.get("model", ""),
+            "upstream": "local",
+            "outcome": "served" if ended else "aborted",
+            "finish_reason": ended,
+            "prompt_tokens": 31,
+            "output_tokens": sent or None,
+            "cached_tokens": 12,
+            "duration_ns": total,
+            "first_token_ns": until if first else None,
+            "last_token_ns": last - started if first else None,
+            "chunk_gap_max_ns": 9_000_000,
+            "chunk_gap_p95_ns": 6_000_000,
+            "steps": [
+                {"name": step[0], "start_ns": step[1], "duration_ns": max(step[2], 0)} for step in steps
+            ],
         }
 
 
@@ -212,8 +248,15 @@ def cut(text: str) -> Iterator[str]:
 @contextmanager
 def running(backend: Backend, *, port: int = 0) -> Iterator[str]:
     """Serve in a thread of its own; yields the base URL."""
-    config = uvicorn.Config(backend.app(), host="127.0.0.1", port=port, log_level="critical", ws="none", lifespan="off",
-                            timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        backend.app(),
+        host="127.0.0.1",
+        port=port,
+        log_level="critical",
+        ws="none",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="page-backend")
     thread.start()

@@ -35,14 +35,22 @@ def scene(backend: Backend) -> Scene:
     return backend.scene
 
 
-@pytest.fixture
-def chat(browser: Browser, page_server: str, scene: Scene) -> Iterator[Watched]:
-    """The page, open and ready; whatever a test does with it, nothing forbidden may have happened."""
+@pytest.fixture(scope="module")
+def tab(browser: Browser, page_server: str) -> Iterator[Watched]:
+    """One tab for the file: a new one a test would take most of its time."""
     with watched_page(browser, page_server) as watched:
-        watched.open()
-        watched.page.locator("#picker").wait_for()
         yield watched
-        watched.assert_clean()
+
+
+@pytest.fixture
+def chat(tab: Watched, scene: Scene) -> Iterator[Watched]:
+    """The page, fresh and ready; whatever a test does with it, nothing forbidden may have happened."""
+    del scene  # only set anew
+    tab.forget()
+    tab.open()
+    tab.page.locator("#picker").wait_for()
+    yield tab
+    tab.assert_clean()
 
 
 @pytest.fixture(scope="module")

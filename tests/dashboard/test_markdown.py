@@ -127,7 +127,10 @@ def test_hostile_text_stays_text(blank: Watched, payload: str) -> None:
 
     assert set() == set(facts["tags"]) - TAGS
     assert set() == set(facts["attributes"]) - ATTRIBUTES
-    assert all(link in [[p, "noopener noreferrer", "_blank"] for p in ("http:", "https:", "mailto:")] for link in facts["links"])
+    assert all(
+        link in [[p, "noopener noreferrer", "_blank"] for p in ("http:", "https:", "mailto:")]
+        for link in facts["links"]
+    )
     blank.assert_clean()
 
 
@@ -143,10 +146,28 @@ FRAGMENTS = st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
-@given(parts=st.lists(FRAGMENTS, max_size=40), data=st.data())
+PARTS = st.lists(FRAGMENTS, max_size=40)
+FEW = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+MANY = settings(max_examples=4_000, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@FEW
+@given(parts=PARTS, data=st.data())
 def test_pieces_do_not_matter(blank: Watched, parts: list[str], data: st.DataObject) -> None:
     """However a text is cut into pieces, the elements are the same as drawn at once."""
+    check_pieces(blank, parts, data)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@MANY
+@given(parts=PARTS, data=st.data())
+def test_pieces_do_not_matter_at_length(blank: Watched, parts: list[str], data: st.DataObject) -> None:
+    """The same, with the full count."""
+    check_pieces(blank, parts, data)
+
+
+def check_pieces(blank: Watched, parts: list[str], data: st.DataObject) -> None:
     text = "".join(parts)
     cuts = data.draw(st.lists(st.integers(0, len(text)), max_size=25).map(sorted))
 

@@ -40,7 +40,9 @@ def test_file_is_sent_with_its_type_and_the_guarding_headers(page_server: str, p
     assert "no-referrer" == response.getheader("referrer-policy")
     assert "same-origin" == response.getheader("cross-origin-opener-policy")
     assert "no-cache" == response.getheader("cache-control")
-    expected = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}.get(path.rpartition(".")[2], "text/html")
+    expected = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}.get(
+        path.rpartition(".")[2], "text/html"
+    )
     assert response.getheader("content-type", "").startswith(expected)
 
 
@@ -75,6 +77,8 @@ def test_assets_build_no_markup_and_ask_nothing_from_outside(name: str) -> None:
     """No string becomes markup or code; no address but the SVG namespace and the schemes of links."""
     text = (STATIC / name).read_text()
 
-    assert [] == re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", text)
+    assert [] == re.findall(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", text
+    )
     assert set() == set(re.findall(r"https?://[\w.]+", text)) - {"http://www.w3.org"}
     assert text.count("\n") <= 400

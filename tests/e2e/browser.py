@@ -47,6 +47,15 @@ class Watched:
         self.page.locator("#send[aria-label]").wait_for()
         return self.page
 
+    def forget(self) -> None:
+        """Be as new: no storage, no routes, no emulation, nothing seen."""
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
+        self.page.goto(self.base_url + "/assets/favicon.svg")  # of the same origin, without the page's script
+        self.page.evaluate("() => { sessionStorage.clear(); localStorage.clear(); }")
+        for seen in (self.dialogs, self.errors, self.violations, self.foreign):
+            seen.clear()
+
     def assert_clean(self) -> None:
         """No dialog, no script error, no violation of the content policy, nothing asked from elsewhere."""
         assert [] == self.dialogs
@@ -102,5 +111,7 @@ def _watch(watched: Watched) -> None:
     page.on("pageerror", lambda error: watched.errors.append(str(error)))
     page.on(
         "request",
-        lambda request: None if request.url.startswith(watched.base_url) else watched.foreign.append(request.url),
+        lambda request: (
+            None if request.url.startswith(watched.base_url) else watched.foreign.append(request.url)
+        ),
     )

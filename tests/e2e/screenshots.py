@@ -1,6 +1,6 @@
 """Take the documentation's screenshots of the chat page from a running server.
 
-    python tests/e2e/screenshots.py http://127.0.0.1:8080 docs/screenshots
+python tests/e2e/screenshots.py http://127.0.0.1:8080 docs/screenshots
 """
 
 import argparse
@@ -13,7 +13,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from e2e.browser import chromium, watched_page
 
-QUESTIONS = ("What is the capital of France?", "Write a Python function that checks whether a word is a palindrome.")
+QUESTIONS = (
+    "What is the capital of France?",
+    "Write a Python function that checks whether a word is a palindrome.",
+)
 SHOTS = {
     "chat-light": {"width": 1120, "height": 860, "dark": False, "touch": False},
     "chat-dark": {"width": 1120, "height": 860, "dark": True, "touch": False},
@@ -35,8 +38,15 @@ def main() -> None:
 
 def take(browser: Browser, base_url: str, name: str, path: Path) -> None:
     shot = SHOTS[name]
-    with watched_page(browser, base_url, width=shot["width"], height=shot["height"], scale=2,
-                      dark=shot["dark"], touch=shot["touch"]) as watched:
+    with watched_page(
+        browser,
+        base_url,
+        width=shot["width"],
+        height=shot["height"],
+        scale=2,
+        dark=shot["dark"],
+        touch=shot["touch"],
+    ) as watched:
         page = watched.open()
         page.set_default_timeout(120_000)
         questions = QUESTIONS[:1] if shot["touch"] else QUESTIONS

@@ -134,9 +134,7 @@ FRAMING = {
     "wrong method": (b"GET /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 405),
     "unknown path": (b"GET /v1/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
     "traversal": (b"GET /assets/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 404),
-    "upgrade": (
-        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400
-    ),
+    "tunnel": (b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", 400),
     "slow header": (b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nX: a", 408),
 }  # fmt: skip
 
@@ -155,6 +153,13 @@ def test_nothing_unexpected_happened(server: Serving) -> None:
         send(server, post(BODIES[name]))
     assert status(send(server, post(GOOD))) == 200
     assert "unexpected" not in server.log.read_text()
+
+
+def test_an_upgrade_is_declined(server: Serving) -> None:
+    """The request is served as it is, and the connection closed: what follows may be another protocol."""
+    answer = send(server, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    assert status(answer) == 200
+    assert b"connection: close" in answer
 
 
 def test_pipelined_requests_are_answered_in_order(server: Serving) -> None:

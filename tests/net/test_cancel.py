@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import trustme
+
 from net.conftest import Run
 from net.upstream import CancelledAt, Script, Upstream, Visit, answer, serving
-
 from slipstream.core.errors import SlipstreamError
 from slipstream.net.client import ClientOptions, HttpClient
 

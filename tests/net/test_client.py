@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import trustme
+
 from net.conftest import Run
 from net.upstream import Upstream, Visit, answer, chunked, replying, serving
-
 from slipstream.core.errors import (
     BadRequest,
     ConfigurationError,
@@ -258,7 +258,7 @@ def test_broken_body(run: Run, data: bytes, how: str) -> None:
             client = HttpClient(up.url)
             response = await client.request("GET", "/", ())
             got = b""
-            with pytest.raises(UpstreamFailed) as caught:
+            with pytest.raises(UpstreamFailed) as caught:  # noqa: PT012
                 async for piece in response:
                     got += piece.data
             assert got == b"hello"
@@ -744,5 +744,29 @@ def test_warming_a_dead_upstream_is_no_error(run: Run) -> None:
         await client.warm()
         assert client.snapshot().closed.unopened == 2
         await client.aclose()
+
+    run(main())
+
+
+def test_half_closed_upstream_does_not_hold_a_large_request(run: Run) -> None:
+    """An upstream that stops sending and never reads on: an error now, not when the request is out."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write_eof()
+        await asyncio.sleep(0.5)
+        writer.transport.abort()
+
+    async def main() -> None:
+        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1024)
+        client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        ended = asyncio.ensure_future(client.request("POST", "/", JSON, b"x" * 30_000_000))
+        await asyncio.sleep(0.3)
+        assert ended.done()
+        with pytest.raises(UpstreamFailed):
+            await ended
+        await client.aclose()
+        server.close()
+        await asyncio.sleep(0.3)
 
     run(main())

@@ -93,7 +93,7 @@ def test_event_beyond_the_limit(step: int, start: bytes, end: bytes) -> None:
     stream = start + b"x" * 101 + end
     splitter = EventSplitter(100)
     events: list[bytes] = []
-    with pytest.raises(UpstreamFailed) as caught:
+    with pytest.raises(UpstreamFailed) as caught:  # noqa: PT012
         for at in range(0, len(stream), step):
             events += splitter.feed(stream[at : at + step])
         splitter.rest()

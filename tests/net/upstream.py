@@ -151,5 +151,5 @@ class CancelledAt:
             nth += 1
             try:
                 yield waits_for
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (thrown into the coroutine as it is)
                 thrown = error

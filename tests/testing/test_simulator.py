@@ -12,12 +12,13 @@ from pathlib import Path
 import msgspec
 import openai
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.config.settings import Simulated
-from slipstream.core.chat import Route, parse
 from slipstream.core.errors import BadRequest, ConfigurationError, Unavailable
+from slipstream.models.simulated import Slots
 from slipstream.models.simulated_script import RULES
 from slipstream.testing import simulator_http
 from slipstream.testing.simulator import Simulator, run_simulator, start_simulator
@@ -103,7 +104,7 @@ def against(
     models: tuple[str, ...] = (),
     script: str = "",
 ) -> None:
-    """Run `act` with a simulator and one connection to it; afterwards nothing is held any more."""
+    """Run `act` with a simulator and one connection to it, on both loops; afterwards nothing is held."""
 
     async def main() -> None:
         async with asyncio.timeout(30), run_simulator(told, models=models, script=script) as simulator:
@@ -112,7 +113,9 @@ def against(
             await until(lambda: simulator.stats.connections == 0)
             assert (simulator.stats.in_flight, simulator.stats.queued) == (0, 0)
 
-    asyncio.run(main())
+    for new_loop in (asyncio.new_event_loop, uvloop.new_event_loop):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(main())
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -375,7 +378,7 @@ def test_old_clients_are_answered_without_chunks(stream: bool) -> None:
 @given(st.binary(max_size=300), st.integers(1, 50))
 @settings(max_examples=60, deadline=None)
 def test_no_bytes_break_the_server(noise: bytes, size: int) -> None:
-    """Whatever follows a good request, in whatever pieces: it is answered or refused, nothing is left over."""
+    """Whatever follows a good request, in whatever pieces: answered or refused, nothing is left over."""
 
     async def act(simulator: Simulator, client: Client) -> None:
         client.writer.write(post(body_of()))
@@ -385,6 +388,21 @@ def test_no_bytes_break_the_server(noise: bytes, size: int) -> None:
         client.writer.write_eof()
         with contextlib.suppress(OSError):
             await client.reader.read()
+
+    against(act)
+
+
+def test_a_full_queue_is_refused() -> None:
+    """Beyond the bound of the queue requests are told to come back."""
+
+    async def act(simulator: Simulator, client: Client) -> None:
+        simulator._service.slots = Slots(1, waiting_max=1)
+        async with connected(simulator) as second, connected(simulator) as third:
+            for who in (client, second):
+                who.writer.write(post(body_of(), "x-simulate: hang"))
+            await until(lambda: simulator.stats.in_flight + simulator.stats.queued == 2)
+            full = await third.ask(post(body_of()))
+            assert (full.status, full.headers["retry-after"]) == (429, "1")
 
     against(act)
 
@@ -614,9 +632,3 @@ def test_the_page_names_every_item_of_the_grammar() -> None:
     assert [
         name for name, rule in RULES.items() if f"| `{name}" not in page or rule.meaning not in page
     ] == []
-
-
-def test_a_request_is_parsed_like_the_gateways() -> None:
-    """The routes are the gateway's own."""
-    assert {route.value for route in Route} == {"chat/completions", "completions", "embeddings"}
-    assert parse(Route.CHAT, body_of()).model == "m"

@@ -30,6 +30,7 @@ class Row(NamedTuple):
 
 TABLE: dict[str, Row] = {
     "ask": Row("slipstream.cli.ask:ask", "Ask one question, print the answer as it comes."),
+    "chaos": Row("slipstream.cli.chaos:chaos", "Put a fault proxy in front of a server."),
     "chat": Row("slipstream.cli.chat:chat", "Talk to a model in the terminal."),
     "config": Row("slipstream.cli.config:config", "Show, explain or write the settings."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),

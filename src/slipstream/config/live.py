@@ -17,7 +17,7 @@ from typing import Self
 import msgspec
 from msgspec import Struct
 
-from slipstream.config.paths import state_folder
+from slipstream.config.paths import existing_state_folder, state_folder
 from slipstream.config.settings import Settings
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
@@ -26,6 +26,7 @@ if sys.platform != "win32":
     import fcntl
 
 FILE_BYTES_MAX = 64 * 1024
+_LIVE = "live"
 _UNFINISHED_SECONDS = 60
 """Age at which a file that nobody finished writing is swept."""
 
@@ -114,10 +115,13 @@ def register(settings: Settings, *, url: str, control: str, token: str, version:
 
 
 def live_servers(settings: Settings) -> list[LiveServer]:
-    """All servers alive in this state folder, the oldest first. Sweeps the dead ones."""
+    """All servers alive in this state folder, the oldest first. Sweeps the dead ones, makes nothing."""
     if sys.platform == "win32":
         return []
-    folder = _folder(settings)
+    state = existing_state_folder(settings)
+    if state is None:
+        return []
+    folder = state / _LIVE
     found = [server for path in folder.glob("*.json") if (server := _alive(path)) is not None]
     for path in folder.glob("*.new"):
         _sweep_unfinished(path)
@@ -176,7 +180,7 @@ def _listed(servers: list[LiveServer]) -> str:
 
 
 def _folder(settings: Settings) -> Path:
-    folder = state_folder(settings) / "live"
+    folder = state_folder(settings) / _LIVE
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -13,16 +13,8 @@ from msgspec import Struct
 from slipstream.config import names
 from slipstream.config.names import Path
 from slipstream.config.settings import Section, Settings
-from slipstream.config.sources import (
-    DEFAULT,
-    PREFIX,
-    FileSource,
-    FlagSource,
-    Given,
-    Source,
-    VariableSource,
-    refuse,
-)
+from slipstream.config.sources import PREFIX, FileSource, FlagSource, VariableSource
+from slipstream.config.values import DEFAULT, Given, Source, refuse
 from slipstream.core.errors import ConfigurationError
 
 FILE_NAME = "slipstream.toml"

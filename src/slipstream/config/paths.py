@@ -30,9 +30,13 @@ def state_folder(settings: Settings) -> Path:
     Made with mode 0700. Raises `ConfigurationError` if it cannot be made, belongs to somebody else
     or is open to others: whoever could write there could pose as a server of ours.
     """
-    if settings.state_folder:
-        return _private(_made(_chosen(settings.state_folder), "state_folder"))
-    return _private(_made(customary(sys.platform, os.environ, "state"), "state_folder"))
+    return _private(_made(_state(settings), "state_folder"))
+
+
+def existing_state_folder(settings: Settings) -> Path | None:
+    """Like `state_folder`, for somebody who only looks: None where there is none, and none is made."""
+    folder = _state(settings)
+    return _private(folder) if folder.is_dir() else None
 
 
 def records_path(settings: Settings) -> Path:
@@ -64,6 +68,12 @@ def customary(platform: str, environ: Mapping[str, str], purpose: Purpose) -> Pa
     named = environ.get("XDG_DATA_HOME" if purpose == "data" else "XDG_STATE_HOME", "")
     fallback = Path(".local", "share" if purpose == "data" else "state")
     return (Path(named) if named.startswith("/") else _home() / fallback) / "slipstream"
+
+
+def _state(settings: Settings) -> Path:
+    if settings.state_folder:
+        return _chosen(settings.state_folder)
+    return customary(sys.platform, os.environ, "state")
 
 
 def _home() -> Path:

@@ -98,11 +98,10 @@ class GatewayProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refuse_now(
-                BadRequest(
-                    "Upgrading the connection is not supported.", code="no_upgrade", hint="Use HTTP/1.1."
-                )
-            )
+            # Upgrading is for the server to decline (RFC 9110 §7.8): the request is served, and what
+            # follows on this connection is not read, for it may be of the other protocol.
+            self._closing = True
+            self._close_after()
         except httptools.HttpParserCallbackError:
             raise
         except httptools.HttpParserError as error:
@@ -279,7 +278,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._service.counters.count("http_errors")
         incoming, self._incoming = self._incoming, None
         if self._exchange is not None or self.transport.is_closing():
-            self.transport.close() if self._exchange is None else self._close_after()
+            self._close_after()
             return
         exchange = incoming or Exchange(self.transport, self.flow)
         exchange.keep_alive = False
@@ -290,8 +289,10 @@ class GatewayProtocol(HttpToolsProtocol):
     def _close_after(self) -> None:
         """Answers under way go out before the connection is closed, the refusal itself is lost."""
         last = self._queue[-1] if self._queue else self._exchange
-        assert last is not None
-        last.keep_alive = False
+        if last is None:
+            self.transport.close()
+        else:
+            last.keep_alive = False
 
 
 def connection_factory(service: Service, config: Config, state: ServerState) -> Callable[[], GatewayProtocol]:

@@ -125,10 +125,12 @@ class Connection(asyncio.Protocol):
 
     # asyncio's side.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:  # noqa: D102
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open. Both event loops set TCP_NODELAY; a test holds them to it."""
         self._transport = cast("asyncio.Transport", transport)
 
-    def data_received(self, data: bytes) -> None:  # noqa: D102
+    def data_received(self, data: bytes) -> None:
+        """Parse, pass on what came, and see whether this was the end."""
         response = self._response
         if response is None:
             self._drop()  # bytes that nobody asked for
@@ -146,11 +148,11 @@ class Connection(asyncio.Protocol):
             response.push(parts[0] if len(parts) == 1 else b"".join(parts), arrived_ns)
             parts.clear()
         if self._has_ended:
-            self._end(response, is_clean=failure is None)
+            self._end(response, None if failure is None else "broken")
         elif failure is not None:
             self._break(response, failure)
         elif self._is_head_only and response.status:
-            self._end(response, is_clean=False)  # the parser still expects a body
+            self._end(response, "ended")  # the parser still expects a body
         elif self._pending_bytes > self._header_bytes:
             self._break(response, _too_large(self._header_bytes))
         elif response.status:
@@ -158,14 +160,19 @@ class Connection(asyncio.Protocol):
                 self._pause(response)
             response.wake()
 
-    def eof_received(self) -> None:  # noqa: D102
+    def eof_received(self) -> None:
+        """The upstream will send no more."""
         response = self._response
         if response is None:
             self._drop()
         elif response.status and self._is_until_eof:
-            self._end(response, is_clean=True)
+            self._end(response, None)
+        else:  # now: closing in an orderly way would wait until the rest of the request is out
+            self._lose(response, None)
+            self.abort()
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: D102
+    def connection_lost(self, error: Exception | None) -> None:
+        """Gone, whoever closed it."""
         self._transport = None
         self.is_lost = True
         response = self._response
@@ -212,15 +219,13 @@ class Connection(asyncio.Protocol):
 
     # Ends of an exchange.
 
-    def _end(self, response: Response, *, is_clean: bool) -> None:
+    def _end(self, response: Response, why: Why | None) -> None:
+        """The answer is complete. `why`: what speaks against using the connection again, if anything."""
         transport = self._transport
         assert transport is not None
-        why: Why | None = None
         if not self._is_kept:
             why = "ended"
-        elif not is_clean:
-            why = "broken"
-        elif transport.get_write_buffer_size():
+        elif why is None and transport.get_write_buffer_size():
             why = "abandoned"  # answered before the request was out: its rest would be read as the next one
         self._response = None
         self._headers.clear()

@@ -75,7 +75,8 @@ class Connections:
         """A place is not needed any more."""
         self._hand_on(self._core.discard(slot, why, clock.monotonic_ns()))
         _close_retired(slot)
-        self._rewarm()
+        if why != "unopened":  # else every failing request would make others try in vain
+            self._rewarm()
 
     async def warm(self) -> None:
         """Open what is missing to the minimum; an upstream that is down is no error yet."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ class ControlServer:
 
 def _server(app: "Starlette") -> "uvicorn.Server":
     import uvicorn
+
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)  # its start and end are no news to anybody
 
     class Server(uvicorn.Server):
         @contextlib.contextmanager

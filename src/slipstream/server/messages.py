@@ -54,7 +54,7 @@ class Leaving(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """Worker: the settings cannot be served; starting again would not help."""
+    """Worker: it cannot serve, and starting again would not help."""
 
     message: str
     hint: str

@@ -16,7 +16,7 @@ import msgspec
 
 from slipstream.core import clock
 from slipstream.core.meters import Counters
-from slipstream.server.messages import Drain, FromWorker, Leaving, Ready, Status
+from slipstream.server.messages import Drain, FromWorker, Leaving, Ready, Refused, Status
 from slipstream.server.process import WorkerProcess
 
 _GRACE_SECONDS = 2.0  # what a worker gets on top of its drain before it is killed
@@ -30,6 +30,8 @@ class RestartPolicy(msgspec.Struct, frozen=True):
     longest_seconds: float = 10.0
     healthy_seconds: float = 30.0
     """A worker that ran so long was healthy; its death is a first one."""
+    hopeless_deaths: int = 5
+    """After so many, if none ever served, the owner is told."""
 
     def deaths(self, before: int, ran_seconds: float) -> int:
         """Deaths in a row, this one included."""
@@ -95,6 +97,7 @@ class Slot:
         self._current: WorkerProcess | None = None
         self._alive: set[WorkerProcess] = set()  # the current one, and any that was asked by others to leave
         self._past: dict[str, int] = {}  # counts of workers that are gone
+        self._has_served = False
         self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
 
@@ -141,6 +144,8 @@ class Slot:
                 self.restarts += 1
                 self._counters.count("worker_restarts")
                 deaths = self._policy.deaths(deaths, (clock.monotonic_ns() - started_ns) / 1e9)
+                if deaths == self._policy.hopeless_deaths and not self._has_served:
+                    self._owner.heard(self.index, _hopeless(deaths))
                 await self._pause(self._policy.delay_seconds(deaths, random.random()))  # noqa: S311
         self.state = SlotState.ENDED
 
@@ -184,6 +189,7 @@ class Slot:
                     self._leaving.set()
             case Ready() if not self._stopping.is_set():
                 self.state = SlotState.READY
+                self._has_served = True
                 self._owner.heard(self.index, message)
             case _:
                 self._owner.heard(self.index, message)
@@ -196,6 +202,10 @@ class Slot:
     def _kill_all(self) -> None:
         for worker in self._alive:
             worker.kill()
+
+
+def _hopeless(deaths: int) -> Refused:
+    return Refused(f"No worker could be started: {deaths} ended before they served.", "The log says why.")
 
 
 def _add(total: dict[str, int], counts: dict[str, int]) -> None:

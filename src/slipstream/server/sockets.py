@@ -9,45 +9,61 @@ import ipaddress
 import socket
 from pathlib import Path
 
+from msgspec import Struct
+
 from slipstream.core.errors import ConfigurationError
 
 _BACKLOG = 2048
 _UNIX_PATH_MAX = 100  # the kernel's bound is 108 bytes on Linux and 104 on BSD, its NUL included
 
 
-def bind_public(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises `ConfigurationError` that says who is in the way and what to do."""
+class Address(Struct, frozen=True):
+    """Where to listen, as the system takes it."""
+
+    host: str
+    port: int
+    family: socket.AddressFamily
+    numeric: tuple[str | int | bytes, ...]
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self._ip.is_loopback
+
+    def url(self, port: int) -> str:
+        """Where a person on this machine finds it; a wildcard address is reached by loopback."""
+        host = "127.0.0.1" if self._ip.is_unspecified else self.host
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def _ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+        return ipaddress.ip_address(str(self.numeric[0]).partition("%")[0])
+
+
+def resolve(host: str, port: int) -> Address:
+    """The address that `host` means here. Raises `ConfigurationError` for none."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise ConfigurationError(
             f"The address {host!r} is not known: {error.strerror}.", hint="Set another one with --host."
         ) from None
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    family, _, _, _, numeric = found[0]
+    return Address(host.strip("[]"), port, family, numeric)
+
+
+def bind_public(address: Address) -> socket.socket:
+    """A listening TCP socket. Raises `ConfigurationError` that says who is in the way and what to do."""
+    listener = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind(address.numeric)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()
-        raise _explained(error, host, port) from None
+        raise _explained(error, address.host, address.port) from None
     return listener
-
-
-def is_loopback(listener: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
-    return ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
-
-
-def url_of(listener: socket.socket, host: str) -> str:
-    """Where a person on this machine finds it; a wildcard address is reached by loopback."""
-    address, port = listener.getsockname()[:2]
-    if ipaddress.ip_address(address.split("%")[0]).is_unspecified:
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bind_unix(path: Path) -> socket.socket:

@@ -28,7 +28,7 @@ from slipstream.server.control_server import ControlServer
 from slipstream.server.process import start_worker
 from slipstream.server.recording import Recorder
 from slipstream.server.slots import Slot
-from slipstream.server.sockets import bind_public, bind_unix, is_loopback, url_of
+from slipstream.server.sockets import bind_public, bind_unix, resolve
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
@@ -111,6 +111,8 @@ class Supervisor:
                 self._recorder.take(items)
             case messages.Ready():
                 self._announce_once()
+            case messages.Refused(what, hint) if self._announced:  # others serve on
+                _log.error("worker %d cannot serve: %s %s", slot, what, hint)
             case messages.Refused(what, hint):
                 self._refusal = ConfigurationError(what, hint=hint)
                 self._stop(0.0)
@@ -120,14 +122,15 @@ class Supervisor:
     def _open_public(self, parts: contextlib.AsyncExitStack) -> None:
         """The public socket, and the keys that guard it."""
         settings = self._settings
-        self._listener = parts.enter_context(bind_public(settings.server.host, settings.server.port))
-        self._url = url_of(self._listener, settings.server.host)
+        address = resolve(settings.server.host, settings.server.port)
         store = KeyStore(paths.keys_path(settings))
         parts.callback(store.close)
         self._token = live.new_token()
-        loopback = is_loopback(self._listener)
+        loopback = address.is_loopback
         self._access = Access(store, settings.keys.required, loopback=loopback, own_secret=self._token)
         check_address(settings.server.host, has_keys=self._access.has_keys, loopback=loopback)
+        self._listener = parts.enter_context(bind_public(address))
+        self._url = address.url(self._listener.getsockname()[1])
 
     def _open_control(self, parts: contextlib.AsyncExitStack) -> None:
         """The registration, by which others on this machine find us, and the socket they then talk to."""

@@ -28,7 +28,7 @@ from slipstream.server.sink import ChannelSink, NoSink
 from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0
-_FLUSH_SECONDS = 3.0  # for the last records, once nothing is served any more
+_FLUSH_SECONDS = 1.0  # for the last records, once nothing is served any more; within the grace of the slot
 _ABANDON_SECONDS = 2.0  # for ending tidily once the supervisor is gone
 
 

@@ -220,5 +220,5 @@ def from_row(row: Sequence[Value]) -> Record:
         for at in _FLAGS:
             values[at] = bool(values[at])
         return msgspec.convert(dict(zip(_COLUMNS, values, strict=True)), Record)
-    except (msgspec.DecodeError, TypeError) as error:
+    except (msgspec.DecodeError, TypeError, ValueError) as error:  # not Unicode is a ValueError
         raise StoreFailed(f"The record {row[0]!r} cannot be read: {error}.", code=DAMAGED) from error

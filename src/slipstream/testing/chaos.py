@@ -7,7 +7,6 @@ The command is `slipstream chaos`; tests use `Chaos`. What a fault does is decid
 import asyncio
 import dataclasses
 import ipaddress
-import socket
 from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 from slipstream.testing.chaos_faults import Fault
+from slipstream.testing.chaos_listener import HOST, Listener
 from slipstream.testing.chaos_relay import Counts, Relay, Side
 from slipstream.testing.chaos_set import FaultSet
 
-_HOST = "127.0.0.1"
 _CLOSE_SECONDS = 5.0
 
 
@@ -105,14 +104,11 @@ class Chaos:
         self.faults = FaultSet(seed)
         self.faults.replace(faults, clock.monotonic_ns())
         self._initial = tuple(faults)
-        self._port = port
         self._max_connections, self._buffer_bytes = max_connections, buffer_bytes
         self._connect_seconds = connect_seconds
         self.totals = Counts()
         self._relays: set[Relay] = set()
-        self._listener: asyncio.Server | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._socket: socket.socket | None = None
+        self._listener = Listener(port, self._accept, backlog=min(max_connections, 1024))
         self._edge: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._open = False
@@ -120,12 +116,12 @@ class Chaos:
     @property
     def port(self) -> int:
         """Where it listens, on 127.0.0.1."""
-        return self._port
+        return self._listener.port
 
     @property
     def url(self) -> str:
         """What clients are to connect to."""
-        return f"http://{_HOST}:{self._port}"
+        return f"http://{HOST}:{self.port}"
 
     @property
     def counts(self) -> Counts:
@@ -161,7 +157,7 @@ class Chaos:
     async def __aenter__(self) -> Self:
         self.faults.replace(self._initial, clock.monotonic_ns())
         self._empty.set()
-        self._bind()
+        self._listener.open()
         self._open = True
         self._apply()
         return self
@@ -176,15 +172,13 @@ class Chaos:
         self._open = False
         if self._edge is not None:
             self._edge.cancel()
-        opening = self._opening
         # All of it before the first wait, so that a cancellation here leaves nothing open.
-        self._unbind()
+        self._listener.close()
         for relay in list(self._relays):
             relay.abort()
-        if opening is not None:
-            await asyncio.wait({opening})
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._listener.settled()
                 await self._empty.wait()
         except TimeoutError:
             raise AssertionError(f"{len(self._relays)} connections were not closed") from None
@@ -195,11 +189,11 @@ class Chaos:
             return
         now = clock.monotonic_ns()
         stops = [fault for fault in self.faults.refusals(now) if fault.mode == "stop"]
-        if stops and self._socket is not None:
-            self._unbind()
+        if stops and self._listener.is_open:
+            self._listener.close()
             self.faults.take(stops[0])
-        elif not stops and self._socket is None:
-            self._bind()
+        elif not stops and not self._listener.is_open:
+            self._listener.open()
         for relay in list(self._relays):
             if not relay.closing:
                 relay.refit()
@@ -208,31 +202,6 @@ class Chaos:
         edge = self.faults.next_edge(now)
         loop = asyncio.get_running_loop()
         self._edge = loop.call_later((edge - now) / 1e9, self._apply) if edge is not None else None
-
-    def _bind(self) -> None:
-        """Listen: the kernel takes connections from here on, the loop a moment later."""
-        try:
-            self._socket = socket.create_server((_HOST, self._port), backlog=min(self._max_connections, 1024))
-        except OSError as error:
-            raise ConfigurationError(f"Cannot listen on port {self._port}: {error.strerror}.") from None
-        self._port = self._socket.getsockname()[1]
-        self._opening = asyncio.get_running_loop().create_task(self._serve(self._socket))
-
-    async def _serve(self, listening: socket.socket) -> None:
-        # In two steps, and known to us before the first wait: a listener must not outlive a cancelled task.
-        self._listener = await asyncio.get_running_loop().create_server(
-            self._accept, sock=listening, start_serving=False
-        )
-        await self._listener.start_serving()
-
-    def _unbind(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-        if self._listener is not None:
-            self._listener.close()  # and its socket with it
-        elif self._socket is not None:
-            self._socket.close()
-        self._opening = self._listener = self._socket = None
 
     def _accept(self) -> Side:
         return Relay(self, self._buffer_bytes).client
@@ -245,10 +214,9 @@ class Chaos:
         # Noted even without room: it is closed, and `aclose` waits for that too.
         self._relays.add(relay)
         self._empty.clear()
-        if has_room:
-            return number
-        self.totals.over_limit += 1
-        return None
+        if not has_room:
+            self.totals.over_limit += 1
+        return number if has_room and self._open else None
 
     async def connect(self, side: asyncio.Protocol) -> None:
         """Connect a relay's upstream side.

@@ -17,11 +17,12 @@ from typing import Self, TypeVar
 import msgspec
 
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, ConfigurationError, NotAllowed, SlipstreamError
+from slipstream.core.errors import BadRequest, NotAllowed, SlipstreamError
 from slipstream.testing.chaos import Chaos
 from slipstream.testing.chaos_bodies import head
 from slipstream.testing.chaos_grammar import form
 from slipstream.testing.chaos_http import Body, End, Framer, Head, Opaque
+from slipstream.testing.chaos_listener import HOST, Listener
 
 _MOST_BYTES = 128 * 1024
 _MOST_CONNECTIONS = 32
@@ -117,30 +118,24 @@ class Control:
 
     def __init__(self, chaos: Chaos, *, port: int = 0) -> None:
         self._chaos = chaos
-        self._port = port
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(port, self._accept)
         self.callers: set[asyncio.Transport] = set()
         """Open connections."""
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{HOST}:{self._listener.port}"
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._accept, "127.0.0.1", self._port)
-        except OSError as error:
-            raise ConfigurationError(f"Cannot listen on port {self._port}: {error.strerror}.") from None
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listener.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        self._listener.close()
+        await self._listener.settled()
         for transport in list(self.callers):
             transport.abort()
         await asyncio.sleep(0)  # the loop closes an aborted socket in its next turn

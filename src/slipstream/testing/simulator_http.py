@@ -219,19 +219,20 @@ class Connection(asyncio.Protocol):
     def _start(self, request: Request) -> bytes | None:
         """Begin to play an answer; the bytes of a refusal if it is refused."""
         service = self._service
+        now_ns = clock.monotonic_ns()
         try:
             plan = service.plan(request)
             exchange = Exchange(self, service, plan, request.framing)
             self._exchange = exchange
             if plan.immediate or service.slots.enter(exchange):
-                asyncio.get_running_loop().call_soon(exchange.start)
+                asyncio.get_running_loop().call_soon(exchange.start, now_ns)
         except SlipstreamError as error:
             self._exchange = None
             return service.refuse(error, request.framing)
         return None
 
     def _send_continue(self) -> None:
-        if self._exchange is None and not self._pending:
+        if self._exchange is None and not (self._pending or self._deaf):
             self._continue_due = False
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -266,10 +267,10 @@ class Exchange:
         self._timer: asyncio.Handle | None = None
         self._over = False
 
-    def start(self) -> None:
-        """The slot is there."""
+    def start(self, now_ns: int) -> None:
+        """The slot is there, since `now_ns`."""
         if not self._over:
-            self._due_ns = clock.monotonic_ns()
+            self._due_ns = now_ns
             self._proceed()
 
     def resume(self) -> None:
@@ -327,4 +328,4 @@ class Exchange:
             self._timer.cancel()
         heir = self._service.slots.leave(self)
         if isinstance(heir, Exchange):
-            asyncio.get_running_loop().call_soon(heir.start)
+            asyncio.get_running_loop().call_soon(heir.start, clock.monotonic_ns())

@@ -139,7 +139,7 @@ def _framed(acts: Iterator[Act], head: bytes, body: _Altered | None, *, chunked:
 def _streamed_out(body: _Altered, head: bytes, after_ns: int, *, chunked: bool) -> Iterator[Write]:
     yield Write(after_ns, head)
     for piece in body.pieces:
-        yield Write(0, _chunk(piece) if chunked else piece)
+        yield Write(0, _chunk(piece) if chunked else piece, alone=True)  # others have their turn in between
     yield Write(0, b"0\r\n\r\n" if chunked else b"", "done")
 
 

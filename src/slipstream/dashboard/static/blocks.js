@@ -146,7 +146,7 @@ function list(lines, at, depth) {
       } else {
         break;
       }
-      loose ||= blank > 0 && !(sibling && items.length === 1);
+      loose ||= blank > 0 && Boolean(sibling);
       blank = 0;
       end = next + 1;
     }

@@ -65,14 +65,10 @@ export class AnswerView {
     this.#close();
   }
 
-  /** The timing came, or a better one. */
+  /** A better timing came: the line and the open panel change in place, whoever stands on them keeps the focus. */
   retime() {
-    const before = this.#after.querySelector(".timing");
-    const fresh = this.#timing();
-    if (before && fresh) {
-      fresh.open = before.open;
-      before.replaceWith(fresh);
-    }
+    const details = this.#after.querySelector(".timing");
+    if (details) fillTiming(details, this.#message.timing);
   }
 
   #begin() {
@@ -126,14 +122,21 @@ export class AnswerView {
   }
 
   #timing() {
-    const { timing } = this.#message;
-    if (!timing) return null;
-    const line = el("summary", { "aria-label": `Timing: ${summary(timing).join(", ")}` }, icon("chevron"), strip(timing),
-      el("span", { class: "figures" }, ...summary(timing).map((part) => el("span", {}, part))));
-    const details = el("details", { class: "timing" }, line);
+    if (!this.#message.timing) return null;
+    const details = el("details", { class: "timing" }, el("summary"));
+    fillTiming(details, this.#message.timing);
     details.addEventListener("toggle", () => {
-      if (details.open && details.children.length === 1) details.append(waterfall(timing)); // drawn when first wanted
+      if (details.open && details.children.length === 1) details.append(waterfall(this.#message.timing)); // drawn when first wanted
     });
     return details;
   }
+}
+
+function fillTiming(details, timing) {
+  const [line, panel] = details.children;
+  const parts = summary(timing);
+  line.setAttribute("aria-label", `Timing: ${parts.join(", ")}`);
+  line.replaceChildren(icon("chevron"), strip(timing), el("span", { class: "figures" }, ...parts.map((part) => el("span", {}, part))));
+  if (details.open) panel?.replaceWith(waterfall(timing));
+  else panel?.remove();
 }

@@ -1,0 +1,370 @@
+"""A real server's processes: killed, told to end, told twice. Nothing is orphaned, nothing acknowledged is lost."""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import psutil
+import pytest
+
+from e2e.serving import Serving, serving
+from server.waiting import wait_for
+from slipstream.config.live import live_servers
+from slipstream.config.settings import Settings
+from slipstream.store.keys import KeyStore
+from slipstream.store.records import RecordStore
+
+FAST = {"SLIPSTREAM__MODELS__SIMULATED__SIM__SEED": "1", "SLIPSTREAM__MODELS__EMBEDDER__ENABLED": "off"}
+SLOW = {**FAST, "SLIPSTREAM__MODELS__SIMULATED__SIM__ITL_MS": "20"}
+
+
+def connect(server: Serving) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+
+
+def ask(
+    connection: http.client.HTTPConnection, *, tokens: int = 2, stream: bool = False
+) -> http.client.HTTPResponse:
+    body = {
+        "model": "sim",
+        "max_tokens": tokens,
+        "stream": stream,
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
+    return connection.getresponse()
+
+
+def ask_once(server: Serving) -> str:
+    """A whole answer; the id it is recorded by."""
+    connection = connect(server)
+    try:
+        response = ask(connection)
+        assert response.status == 200, response.read()
+        response.read()
+        return response.headers["x-request-id"]
+    finally:
+        connection.close()
+
+
+def worker_pid(server: Serving) -> int:
+    return server.json("/_slipstream/status")["workers"][0]["pid"]
+
+
+def committed(server: Serving) -> set[str]:
+    """Ids of the records that the store has."""
+    listed = server.json("/_slipstream/requests?limit=500")["data"]
+    return {record["id"] for record in listed}
+
+
+def stored(server: Serving) -> set[str]:
+    """Ids in the record file of a server that is gone; the file must be whole."""
+    path = server.folder / "data" / "records.db"
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        assert connection.pragma("integrity_check") == "ok"
+    finally:
+        connection.close()
+    store = RecordStore(path)
+    try:
+        assert store.quarantined == ()
+        return {record.id for record in store.recent(1000)}
+    finally:
+        store.close()
+
+
+def state(server: Serving) -> Settings:
+    return Settings(state_folder=server.environ["SLIPSTREAM__STATE_FOLDER"])
+
+
+def leftovers(server: Serving) -> list[str]:
+    """What a server that ended should not have left in its state folder."""
+    assert live_servers(state(server)) == []
+    return [
+        path.name
+        for path in Path(state(server).state_folder).rglob("*")
+        if path.is_file() or path.is_socket()
+    ]
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
+
+
+def test_killed_worker_is_replaced_and_nobody_is_refused(tmp_path: Path) -> None:
+    """kill -9 of the only worker: its slot serves again, and whoever connects meanwhile just waits."""
+    with serving(tmp_path, **FAST) as server:
+        first = worker_pid(server)
+        asked = {ask_once(server) for _ in range(10)}
+        wait_for(lambda: asked <= committed(server))
+        os.kill(first, signal.SIGKILL)
+        asked |= {ask_once(server) for _ in range(10)}
+
+        worker = server.json("/_slipstream/status")["workers"][0]
+        assert worker["pid"] != first
+        assert worker["restarts"] == 1
+        wait_for(lambda: asked <= committed(server))
+        assert server.json("/_slipstream/status")["counters"]["worker_restarts"] == 1
+
+
+def test_killed_supervisor_takes_all_down_and_the_next_one_starts_clean(tmp_path: Path) -> None:
+    """kill -9 of the supervisor: no orphan, the store whole with all it had acknowledged, no stale register."""
+    with serving(tmp_path, "--workers", "2", **FAST) as server:
+        asked = {ask_once(server) for _ in range(20)}
+        wait_for(lambda: asked <= committed(server))
+        processes = server.processes()
+        assert len(processes) == 3
+        server.process.kill()
+        wait_for(lambda: all_gone(processes))
+
+        assert asked <= stored(server)
+        assert live_servers(state(server)) == []
+    with serving(tmp_path, **FAST) as again:
+        assert ask_once(again)
+        assert asked <= committed(again)
+
+
+def test_sigterm_lets_running_answers_finish(tmp_path: Path) -> None:
+    """A stream under way ends whole, new connections are refused, the records are kept, the exit is 0."""
+    with serving(tmp_path, **SLOW) as server:
+        connection = connect(server)
+        response = ask(connection, tokens=60, stream=True)
+        assert response.read(1)
+        processes = server.processes()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: refuses(server))
+        rest = response.read()
+        connection.close()
+
+        assert rest.endswith(b"data: [DONE]\n\n")
+        assert server.process.wait(60) == 0
+        assert all_gone(processes)
+        assert leftovers(server) == []
+        assert response.headers["x-request-id"] in stored(server)
+
+
+def test_second_sigterm_ends_at_once(tmp_path: Path) -> None:
+    """An answer that would take minutes is cut with an error event; the exit is still 0, its record kept."""
+    with serving(tmp_path, **SLOW) as server:
+        connection = connect(server)
+        response = ask(connection, tokens=100_000, stream=True)
+        assert response.read(1)
+        server.process.send_signal(signal.SIGINT)
+        wait_for(lambda: refuses(server))
+        server.process.send_signal(signal.SIGTERM)
+        rest = read_rest(response)
+        connection.close()
+
+        assert server.process.wait(60) == 0
+        assert b"[DONE]" not in rest
+        assert b'"error"' in rest
+        assert leftovers(server) == []
+        assert response.headers["x-request-id"] in stored(server)
+
+
+def test_drain_has_an_end(tmp_path: Path) -> None:
+    """What runs longer than `drain_seconds` is cut with an error event."""
+    with serving(tmp_path, **SLOW, SLIPSTREAM__SERVER__DRAIN_SECONDS="0.2") as server:
+        connection = connect(server)
+        response = ask(connection, tokens=100_000, stream=True)
+        assert response.read(1)
+        server.process.send_signal(signal.SIGTERM)
+        rest = read_rest(response)
+        connection.close()
+
+        assert server.process.wait(60) == 0
+        assert b'"error"' in rest
+
+
+def test_worker_that_is_told_to_end_is_followed_while_it_drains(tmp_path: Path) -> None:
+    """SIGTERM to a worker alone: its stream ends whole while its successor serves."""
+    with serving(tmp_path, **SLOW) as server:
+        connection = connect(server)
+        response = ask(connection, tokens=100, stream=True)
+        assert response.read(1)
+        first = worker_pid(server)
+        os.kill(first, signal.SIGTERM)
+        wait_for(lambda: worker_pid(server) not in {None, first})
+
+        assert ask_once(server)
+        assert response.read().endswith(b"data: [DONE]\n\n")
+        connection.close()
+        assert server.json("/_slipstream/status")["counters"]["worker_restarts"] == 0
+
+
+def test_key_is_accepted_and_refused_while_the_server_runs(tmp_path: Path) -> None:
+    """A key made or revoked elsewhere is heard of without a restart."""
+    with serving(tmp_path, **FAST) as server:
+        assert server.get("/v1/models")[0] == 200
+        store = KeyStore(tmp_path / "data" / "keys.db")
+        _, secret = store.create("ci")
+        wait_for(lambda: not may_ask(server, ""))
+        assert may_ask(server, secret)
+        store.revoke("ci")
+        wait_for(lambda: not may_ask(server, secret))
+        assert not may_ask(server, "")
+        store.close()
+
+
+def test_pages_are_opened_once_by_the_printed_link(tmp_path: Path) -> None:
+    """Where keys exist the start prints a link that logs one browser in; a second use is refused."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    store = KeyStore(tmp_path / "data" / "keys.db")
+    store.create("ci")
+    store.close()
+    with serving(tmp_path, **FAST) as server:
+        wait_for(lambda: "Log in once: " in server.log.read_text())
+        link = server.log.read_text().partition("Log in once: ")[2].split()[0]
+        connection = connect(server)
+        connection.request("GET", link.removeprefix(server.url))
+        response = connection.getresponse()
+        response.read()
+        cookie = response.headers["set-cookie"]
+        assert response.status == 303
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+
+        connection.request("GET", "/_slipstream/status", headers={"cookie": cookie.split(";")[0]})
+        assert connection.getresponse().read().startswith(b'{"version"')
+        connection.close()
+        assert server.get(link.removeprefix(server.url))[0] == 401
+        assert server.get("/_slipstream/status")[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--host", "0.0.0.0"), "there is no key yet"),
+        (("--port", "{taken}"), "is in use by"),
+        (("--upstream", "nonsense"), "--upstream"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    """A start that cannot succeed ends at once with a message and a hint, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        flags = [argument.format(taken=taken.getsockname()[1]) for argument in arguments]
+        with pytest.raises(AssertionError) as ended, serving(tmp_path, *flags, **FAST):
+            pass
+
+    assert said in str(ended.value)
+    assert "Traceback" not in (tmp_path / "serve.log").read_text()
+
+
+@pytest.fixture
+def load() -> Iterator[Callable[[Serving], set[str]]]:
+    """Starts clients that ask until the server is gone; what they got answered."""
+    threads: list[threading.Thread] = []
+
+    def start(server: Serving) -> set[str]:
+        answered: set[str] = set()
+
+        def client() -> None:
+            try:
+                while True:
+                    answered.add(ask_once(server))
+            except (OSError, http.client.HTTPException):
+                pass
+
+        threads.extend(threading.Thread(target=client) for _ in range(4))
+        for thread in threads[-4:]:
+            thread.start()
+        return answered
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_killed_at_random_points_under_load(tmp_path: Path, load: Callable[[Serving], set[str]]) -> None:
+    """kill -9 of the supervisor 200 times under load: what it had committed is there, the store is whole."""
+    dice = random.Random(7)
+    for round_number in range(200):
+        folder = tmp_path / str(round_number)
+        folder.mkdir()
+        with serving(folder, **FAST) as server:
+            load(server)
+            processes = server.processes()
+            threading.Event().wait(dice.uniform(0.0, 0.4))
+            acknowledged = committed(server)
+            server.process.kill()
+            wait_for(lambda processes=processes: all_gone(processes))
+            assert acknowledged <= everything_stored(server)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_workers_killed_at_random_points_under_load(tmp_path: Path) -> None:
+    """kill -9 of workers 100 times: the slots come back each time, nothing committed is lost."""
+    dice = random.Random(8)
+    with serving(tmp_path, "--workers", "2", **FAST) as server:
+        seen: set[str] = set()
+        for _ in range(100):
+            for _ in range(dice.randrange(20)):
+                try:
+                    ask_once(server)
+                except (OSError, http.client.HTTPException):
+                    continue
+            seen |= committed(server)
+            workers = server.json("/_slipstream/status")["workers"]
+            pid = dice.choice(workers)["pid"]
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        wait_for(
+            lambda: {each["state"] for each in server.json("/_slipstream/status")["workers"]} == {"ready"}
+        )
+        server.process.kill()
+        wait_for(lambda: server.process.poll() is not None)
+        assert seen <= everything_stored(server)
+
+
+def everything_stored(server: Serving) -> set[str]:
+    stored(server)
+    connection = apsw.Connection(str(server.folder / "data" / "records.db"))
+    try:
+        return {row[0] for row in connection.execute("SELECT id FROM requests")}
+    finally:
+        connection.close()
+
+
+def may_ask(server: Serving, secret: str) -> bool:
+    headers = {"content-type": "application/json"}
+    if secret:
+        headers["authorization"] = f"Bearer {secret}"
+    connection = connect(server)
+    try:
+        connection.request(
+            "POST", "/v1/chat/completions", b'{"model":"sim","max_tokens":1,"messages":[]}', headers
+        )
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    assert status in {200, 401}
+    return status == 200
+
+
+def refuses(server: Serving) -> bool:
+    host, port = server.url.removeprefix("http://").split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def read_rest(response: http.client.HTTPResponse) -> bytes:
+    """What still comes, also of a body that breaks off."""
+    try:
+        return response.read()
+    except http.client.IncompleteRead as error:
+        return error.partial
