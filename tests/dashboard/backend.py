@@ -1,6 +1,6 @@
-"""A scripted API behind the real page: it plays, on command, what a real model cannot (faults, pauses, hostile text).
+"""A scripted API behind the real page: it plays on command what a real model cannot (faults, hostile text).
 
-The question chooses the scene: `/name argument`; anything else is answered with a short text. State that a test
+The question chooses the scene: `/name argument`; anything else is answered with a short text. What a test
 changes stands in `Scene`.
 """
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser
+
 from dashboard.backend import Backend, Scene, running
 from e2e.browser import Watched, chromium, watched_page
-from playwright.sync_api import Browser
 
 
 @pytest.fixture(scope="module")

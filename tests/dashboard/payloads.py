@@ -81,7 +81,7 @@ BLOCKS = (
     "```<script>alert(1)</script>\ncode\n```",
     "```js onload=alert(1)\n<img src=x onerror=alert(1)>\n```",
     '```"><img/src=x/onerror=alert(1)>\nx',
-    "| <img src=x onerror=alert(1)> | b |\n|---|---|\n| <script>alert(1)</script> | [x](javascript:alert(1)) |",
+    "| <img src=x onerror=alert(1)> | b |\n|---|---|\n| <script>alert(1)</script> | [x](javascript:x) |",
     "> <script>alert(1)</script>\n> - <svg onload=alert(1)>",
     "1. <iframe src=javascript:alert(1)>\n   ```\n   </code></pre><script>alert(1)</script>\n   ```",
     "# <img src=x onerror=alert(1)>",

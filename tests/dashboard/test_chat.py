@@ -4,9 +4,10 @@ import re
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
 from dashboard.backend import Backend, Scene
 from e2e.browser import Watched, watched_page
-from playwright.sync_api import Browser, Page, Route, expect
 
 pytestmark = pytest.mark.browser
 
@@ -34,7 +35,7 @@ def test_question_is_answered_with_its_timing(chat: Watched) -> None:
     page = chat.page
     ask(page, "What is the capital of France?")
 
-    assert [PARIS] == answers(page)
+    assert answers(page) == [PARIS]
     expect(page.locator(".prose strong")).to_have_text("Paris")
     with page.expect_response(lambda response: "/_slipstream/requests/" in response.url and response.ok):
         ask(page, "And again?")
@@ -49,10 +50,15 @@ def test_waterfall_shows_the_steps_and_says_them(chat: Watched) -> None:
         ask(page, "hello")
     page.locator(".timing summary").click()
 
-    assert ["Admit", "Read", "Select", "Open", "First byte", "Stream"] == page.locator(
-        ".wf-name"
-    ).all_inner_texts()
-    assert 6 == page.locator(".wf-bar").count()
+    assert page.locator(".wf-name").all_inner_texts() == [
+        "Admit",
+        "Read",
+        "Select",
+        "Open",
+        "First byte",
+        "Stream",
+    ]
+    assert page.locator(".wf-bar").count() == 6
     expect(page.locator(".wf-first")).to_have_count(1)
     rows = page.get_by_role("table", name="Steps of the request").get_by_role("row")
     expect(rows).to_have_count(7)
@@ -77,11 +83,11 @@ def test_answer_without_a_record_is_measured_here(chat: Watched, scene: Scene) -
 def test_examples_ask_at_once(chat: Watched) -> None:
     """The empty page offers four questions; a click asks one."""
     page = chat.page
-    assert 4 == page.locator("#examples button").count()
+    assert page.locator("#examples button").count() == 4
     page.get_by_role("button", name="What is the capital of France?").click()
 
     expect(page.locator(".answer .foot")).to_be_visible()
-    assert ["What is the capital of France?"] == questions(page)
+    assert questions(page) == ["What is the capital of France?"]
     expect(page.locator("#welcome")).to_be_hidden()
 
 
@@ -100,8 +106,8 @@ def test_keys_of_the_composer(chat: Watched) -> None:
     page.keyboard.press("Enter")
     page.locator(".answer .foot").wait_for()
 
-    assert ["one\n\n\ntwo"] == questions(page)
-    assert "" == field.input_value()
+    assert questions(page) == ["one\n\n\ntwo"]
+    assert field.input_value() == ""
     expect(field).to_be_focused()
     assert low == field.evaluate("node => node.offsetHeight")
 
@@ -123,9 +129,9 @@ def test_stop_ends_the_request_itself(chat: Watched, scene: Scene, way: str) -> 
         if scene.left:
             break
         page.wait_for_timeout(20)
-    assert 1 == len(scene.left)
+    assert len(scene.left) == 1
     ask(page, "go on")
-    assert PARIS == answers(page)[-1]
+    assert answers(page)[-1] == PARIS
 
 
 def test_stop_before_the_first_token(chat: Watched, scene: Scene) -> None:
@@ -146,17 +152,19 @@ def test_arrow_up_edits_the_last_question(chat: Watched, scene: Scene) -> None:
     ask(page, "first")
     ask(page, "second")
     page.keyboard.press("ArrowUp")
-    assert "second" == page.locator("#question").input_value()
+    assert page.locator("#question").input_value() == "second"
     page.keyboard.press("Escape")
-    assert "" == page.locator("#question").input_value()
+    assert page.locator("#question").input_value() == ""
     page.keyboard.press("ArrowUp")
     page.locator("#question").press_sequentially(" one")
     page.keyboard.press("Enter")
     page.locator(".answer:last-child .foot").wait_for()
 
-    assert ["first", "second one"] == questions(page)
-    assert ["first", "The capital of France is **Paris**.", "second one"] == [
-        m["content"] for m in scene.seen[-1]["messages"]
+    assert questions(page) == ["first", "second one"]
+    assert [m["content"] for m in scene.seen[-1]["messages"]] == [
+        "first",
+        "The capital of France is **Paris**.",
+        "second one",
     ]
 
 
@@ -169,9 +177,9 @@ def test_answer_again_replaces_the_answer(chat: Watched, scene: Scene) -> None:
     page.get_by_role("button", name="Answer again").click()
     page.locator(".answer:last-child .foot").wait_for()
 
-    assert 3 == len(scene.seen)
+    assert len(scene.seen) == 3
     assert scene.seen[1] == scene.seen[2]
-    assert 2 == len(answers(page))
+    assert len(answers(page)) == 2
 
 
 def test_reload_keeps_the_conversation(chat: Watched) -> None:
@@ -183,13 +191,13 @@ def test_reload_keeps_the_conversation(chat: Watched) -> None:
     page.reload()
     page.locator(".answer .foot").wait_for()
 
-    assert ["first"] == questions(page)
-    assert [PARIS] == answers(page)
+    assert questions(page) == ["first"]
+    assert answers(page) == [PARIS]
     assert before == page.locator(".figures").inner_text()
     page.get_by_role("button", name="New chat").click()
     page.reload()
     expect(page.locator("#welcome")).to_be_visible()
-    assert [] == questions(page)
+    assert questions(page) == []
 
 
 def test_reload_in_the_middle_keeps_what_came(chat: Watched) -> None:
@@ -217,7 +225,7 @@ def test_conversation_in_storage_is_bounded(chat: Watched) -> None:
     }""")
 
     assert kept["size"] <= 1_500_000
-    assert ("user", "149 ") == (kept["first"], kept["last"])
+    assert (kept["first"], kept["last"]) == ("user", "149 ")
     assert 50 < kept["count"] <= 200
 
 
@@ -249,19 +257,23 @@ def test_error_is_shown_with_its_hint_and_can_be_retried(chat: Watched, scene: S
 
     expect(page.locator(".failure")).to_have_count(0)
     expect(page.locator(".answer .prose")).to_have_text(PARIS)
-    assert ["hello"] == questions(page)
+    assert questions(page) == ["hello"]
 
 
-@pytest.mark.parametrize(("scene_name", "words"), [
-    ("/break", "did not answer within 60 s"), ("/cut", "broke off before it was finished"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("scene_name", "words"),
+    [
+        ("/break", "did not answer within 60 s"),
+        ("/cut", "broke off before it was finished"),
+    ],
+)
 def test_broken_answer_keeps_what_came(chat: Watched, scene_name: str, words: str) -> None:
     """An error in the middle, or a stream that just ends, is said; the text stays."""
     page = chat.page
     ask(page, scene_name)
 
     expect(page.locator(".failure")).to_contain_text(words)
-    assert ["The capital of France is"] == answers(page)
+    assert answers(page) == ["The capital of France is"]
 
 
 def test_other_ends_are_said(chat: Watched) -> None:
@@ -282,13 +294,13 @@ def test_question_waits_for_the_model_that_loads(browser: Browser, page_server: 
         ask(page, "early", wait=False)
         expect(page.locator("#hint")).to_contain_text("Sent as soon as smollm2-135m-instruct is loaded")
         page.keyboard.press("Escape")
-        assert "early" == page.locator("#question").input_value()
+        assert page.locator("#question").input_value() == "early"
         page.keyboard.press("Enter")
-        assert [] == scene.seen
+        assert scene.seen == []
         scene.loading = []
 
         expect(page.locator(".answer .prose")).to_have_text(PARIS)
-        assert ["early"] == questions(page)
+        assert questions(page) == ["early"]
         watched.assert_clean()
 
 
@@ -303,7 +315,7 @@ def test_another_model_that_loads_does_not_hold_up_the_chosen_one(
         expect(page.locator("#hint")).to_contain_text("Enter sends")
         ask(page, "hello")
 
-        assert [PARIS] == answers(page)
+        assert answers(page) == [PARIS]
 
 
 def test_server_gone_is_said_and_survived(chat: Watched) -> None:
@@ -340,7 +352,7 @@ def test_key_is_asked_for_and_kept_in_memory_only(browser: Browser, page_server:
         expect(page.locator(".notice")).to_have_count(0)
         ask(page, "hello")
 
-        assert [PARIS] == answers(page)
+        assert answers(page) == [PARIS]
         stored = page.evaluate(
             "() => JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])"
         )
@@ -357,17 +369,17 @@ def test_key_asked_for_in_the_middle_answers_the_waiting_question(chat: Watched,
     page.keyboard.press("Enter")
 
     expect(page.locator(".answer .prose")).to_have_text(PARIS)
-    assert ["hello"] == questions(page)
+    assert questions(page) == ["hello"]
 
 
 def test_model_picker(chat: Watched, scene: Scene) -> None:
     """The default model is chosen, embedders are not offered, the choice is sent and survives a reload."""
     page = chat.page
-    assert ["smollm2-135m-instruct", "gpt-oss-120b"] == page.locator("#model option").all_inner_texts()
+    assert page.locator("#model option").all_inner_texts() == ["smollm2-135m-instruct", "gpt-oss-120b"]
     ask(page, "one")
     page.locator("#model").select_option("gpt-oss-120b")
     ask(page, "two")
-    assert ["smollm2-135m-instruct", "gpt-oss-120b"] == [body["model"] for body in scene.seen]
+    assert [body["model"] for body in scene.seen] == ["smollm2-135m-instruct", "gpt-oss-120b"]
     assert all(body["stream"] and body["stream_options"] == {"include_usage": True} for body in scene.seen)
     page.reload()
 
@@ -493,7 +505,7 @@ def test_hostile_texts_in_every_place(
           links: [...document.links].filter((node) => !/^(https?|mailto):/.test(node.protocol)).length,
         })""")
 
-        assert {"scripts": 2, "strange": 0, "handlers": 0, "links": 0} == found
+        assert found == {"scripts": 2, "strange": 0, "handlers": 0, "links": 0}
         watched.assert_clean()
 
 

@@ -1,9 +1,10 @@
 """How the page looks: colours, contrast, phone width, motion."""
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
+
 from dashboard.backend import Scene
 from e2e.browser import Watched, watched_page
-from playwright.sync_api import Browser, Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -35,9 +36,34 @@ CONTRAST = """(selectors) => {
 SMALL = """() => [...document.querySelectorAll("button, summary, select")].map((node) => node.getBoundingClientRect())
   .filter(({ width, height }) => width > 0 && (width < 24 || height < 24)).length"""
 
-TEXTS = [".brand-name", "#model", "#new-chat", ".bubble", ".prose p", ".prose a", ".prose th", ".prose blockquote p", ".figures", "#hint",
-         ".hl-comment", ".hl-string", ".hl-number", ".hl-word", ".language", ".failure-title", ".failure p + p", ".plain-button", ".wf-name",
-         ".wf-took", ".wf-tick b", ".wf-first b", ".wf-tip", ".facts dt", ".facts dd", ".note"]  # fmt: skip
+TEXTS = [
+    ".brand-name",
+    "#model",
+    "#new-chat",
+    ".bubble",
+    ".prose p",
+    ".prose a",
+    ".prose th",
+    ".prose blockquote p",
+    ".figures",
+    "#hint",
+    ".hl-comment",
+    ".hl-string",
+    ".hl-number",
+    ".hl-word",
+    ".language",
+    ".failure-title",
+    ".failure p + p",
+    ".plain-button",
+    ".wf-name",
+    ".wf-took",
+    ".wf-tick b",
+    ".wf-first b",
+    ".wf-tip",
+    ".facts dt",
+    ".facts dd",
+    ".note",
+]
 
 
 def fill(page: Page, scene: Scene) -> None:
@@ -62,7 +88,7 @@ def test_every_text_is_readable(browser: Browser, page_server: str, scene: Scene
         )
         fill(page, scene)
 
-        assert [] == [found for found in welcome + page.evaluate(CONTRAST, TEXTS) if found[1] < 4.5]
+        assert [found for found in welcome + page.evaluate(CONTRAST, TEXTS) if found[1] < 4.5] == []
 
 
 def test_colours_follow_the_system_until_chosen(chat: Watched) -> None:
@@ -113,7 +139,7 @@ def test_phone_needs_no_sideways_scrolling(
         page.locator(".answer:not(.streaming) .foot").nth(4).wait_for()
 
         assert max(page.evaluate(wide)) <= width
-        assert 0 == page.evaluate(SMALL)
+        assert page.evaluate(SMALL) == 0
         watched.assert_clean()
 
 
@@ -127,6 +153,6 @@ def test_motion_is_stilled_where_asked(chat: Watched) -> None:
     moving = page.evaluate("""() => [...document.querySelectorAll("*")].map((node) => getComputedStyle(node)).filter((style) =>
       style.animationName !== "none" && (Number.parseFloat(style.animationDuration) > 0.001 || style.animationIterationCount === "infinite")).length""")
 
-    assert 0 == moving
+    assert moving == 0
     page.keyboard.press("Escape")
     expect(page.locator(".note")).to_be_visible()

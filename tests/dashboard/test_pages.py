@@ -33,13 +33,13 @@ def test_file_is_sent_with_its_type_and_the_guarding_headers(page_server: str, p
     """Every answer carries the policy; the browser is told what it gets."""
     response, body = get(page_server, path)
 
-    assert 200 == response.status
+    assert response.status == 200
     assert body
-    assert pages.CONTENT_SECURITY_POLICY == response.getheader("content-security-policy")
-    assert "nosniff" == response.getheader("x-content-type-options")
-    assert "no-referrer" == response.getheader("referrer-policy")
-    assert "same-origin" == response.getheader("cross-origin-opener-policy")
-    assert "no-cache" == response.getheader("cache-control")
+    assert response.getheader("content-security-policy") == pages.CONTENT_SECURITY_POLICY
+    assert response.getheader("x-content-type-options") == "nosniff"
+    assert response.getheader("referrer-policy") == "no-referrer"
+    assert response.getheader("cross-origin-opener-policy") == "same-origin"
+    assert response.getheader("cache-control") == "no-cache"
     expected = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}.get(
         path.rpartition(".")[2], "text/html"
     )
@@ -55,21 +55,32 @@ def test_known_version_is_not_sent_again(page_server: str) -> None:
     assert (304, b"", tag) == (response.status, body, response.getheader("etag"))
 
 
-@pytest.mark.parametrize("path", [
-    "/assets/", "/assets/nothing.js", "/assets/../pages.py", "/assets/..%2fpages.py", "/assets/%2e%2e/pages.py",
-    "/assets/..\\pages.py", "/assets//etc/passwd", "/assets/index.html", "/assets/app.js%00.svg", "/assets/APP.JS",
-    "/assets/./app.js",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/assets/",
+        "/assets/nothing.js",
+        "/assets/../pages.py",
+        "/assets/..%2fpages.py",
+        "/assets/%2e%2e/pages.py",
+        "/assets/..\\pages.py",
+        "/assets//etc/passwd",
+        "/assets/index.html",
+        "/assets/app.js%00.svg",
+        "/assets/APP.JS",
+        "/assets/./app.js",
+    ],
+)
 def test_only_named_assets_are_found(page_server: str, path: str) -> None:
     """A path is a key into the table, never a file's path."""
-    assert 404 == get(page_server, path)[0].status
+    assert get(page_server, path)[0].status == 404
 
 
 def test_page_holds_no_inline_script_or_style() -> None:
     """What the policy forbids is not even tried."""
     text = (STATIC / pages.INDEX).read_text()
 
-    assert [] == re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", text)
+    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", text) == []
 
 
 @pytest.mark.parametrize("name", pages.ASSETS)
@@ -77,8 +88,11 @@ def test_assets_build_no_markup_and_ask_nothing_from_outside(name: str) -> None:
     """No string becomes markup or code; no address but the SVG namespace and the schemes of links."""
     text = (STATIC / name).read_text()
 
-    assert [] == re.findall(
-        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", text
+    assert (
+        re.findall(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|DOMParser", text
+        )
+        == []
     )
     assert set() == set(re.findall(r"https?://[\w.]+", text)) - {"http://www.w3.org"}
     assert text.count("\n") <= 400

@@ -1,4 +1,4 @@
-"""Debian's Chromium for tests of the pages: one start, fresh contexts, and a watch on everything that must not happen."""
+"""Debian's Chromium for tests of the pages, with a watch on everything that must not happen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ ARGUMENTS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium. Playwright's synchronous face holds an event loop: no asyncio in this thread meanwhile."""
+    """A headless Chromium. Playwright's synchronous face holds the thread's event loop: no asyncio meanwhile."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
         try:
@@ -58,10 +58,10 @@ class Watched:
 
     def assert_clean(self) -> None:
         """No dialog, no script error, no violation of the content policy, nothing asked from elsewhere."""
-        assert [] == self.dialogs
-        assert [] == self.errors
-        assert [] == self.violations
-        assert [] == self.foreign
+        assert self.dialogs == []
+        assert self.errors == []
+        assert self.violations == []
+        assert self.foreign == []
 
 
 @contextmanager

@@ -33,7 +33,9 @@ class Serving:
     log: Path
     environ: dict[str, str] = field(repr=False, default_factory=dict)
 
-    def get(self, path: str, *, token: str = "", headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
+    def get(
+        self, path: str, *, token: str = "", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """A GET request; status and body."""
         request = urllib.request.Request(self.url + path, headers=dict(headers or {}))
         if token:

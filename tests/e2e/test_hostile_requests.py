@@ -157,7 +157,9 @@ def test_nothing_unexpected_happened(server: Serving) -> None:
 
 def test_an_upgrade_is_declined(server: Serving) -> None:
     """The request is served as it is, and the connection closed: what follows may be another protocol."""
-    answer = send(server, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+    answer = send(
+        server, b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    )
     assert status(answer) == 200
     assert b"connection: close" in answer
 

@@ -143,7 +143,9 @@ def test_leaving_frees_the_slot(client: openai.OpenAI, server: Serving, stream: 
                     answer.response.close()
                     break
     slots_free(server)
-    assert "Paris" in (client.chat.completions.create(model="", messages=QUESTION).choices[0].message.content or "")
+    assert "Paris" in (
+        client.chat.completions.create(model="", messages=QUESTION).choices[0].message.content or ""
+    )
 
 
 def test_completions(client: openai.OpenAI) -> None:

@@ -99,7 +99,9 @@ def test_an_error_event_makes_it_failed() -> None:
     assert record.outcome == "failed"
 
 
-@pytest.mark.parametrize("event", [b"data: {half\n\n", b": comment\n\n", b"event: x\ndata: [1,2]\n\n", b"\n\n"])
+@pytest.mark.parametrize(
+    "event", [b"data: {half\n\n", b": comment\n\n", b"event: x\ndata: [1,2]\n\n", b"\n\n"]
+)
 def test_what_is_not_understood_passes(event: bytes) -> None:
     """It is not for us to judge an event; the client's own parser may know it."""
     made, _ = observer()

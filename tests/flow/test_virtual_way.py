@@ -42,7 +42,9 @@ class Sink:
 
 
 def build(script: Simulated, sink: Sink, patience: Patience | None = None) -> tuple[Way, SimulatedModel]:
-    patience = patience or Patience(attempts=2, first_token_seconds=3600, idle_seconds=60, total_seconds=36000)
+    patience = patience or Patience(
+        attempts=2, first_token_seconds=3600, idle_seconds=60, total_seconds=36000
+    )
     counters = Counters()
     model = SimulatedModel("sim", script)
     catalog = Catalog(default="sim")

@@ -8,7 +8,9 @@ from slipstream.gateway.guard import Guard, is_loopback, require_json, secret_of
 LOCAL = Guard("127.0.0.1")
 
 
-@pytest.mark.parametrize("host", [b"127.0.0.1:8080", b"localhost", b"LOCALHOST:1", b"[::1]:8080", b"127.0.0.1"])
+@pytest.mark.parametrize(
+    "host", [b"127.0.0.1:8080", b"localhost", b"LOCALHOST:1", b"[::1]:8080", b"127.0.0.1"]
+)
 def test_own_hosts(host: bytes) -> None:
     """The loopback names are served, with any port."""
     assert LOCAL.check(b"GET", {b"host": host}) is None

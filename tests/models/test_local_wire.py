@@ -16,11 +16,30 @@ from slipstream.models.local_wire import order
 
 SETTINGS = Local(system_prompt="Be brief.", temperature=0.25, output_tokens=100, context_tokens=512)
 QUESTION = [{"role": "user", "content": "Hi"}]
-ALLOWED = set(
-    "messages prompt max_tokens temperature top_p top_k min_p seed stop presence_penalty frequency_penalty"
-    " repeat_penalty logit_bias tools tool_choice parallel_tool_calls response_format logprobs top_logprobs"
-    " stream stream_options return_progress".split()
-)
+ALLOWED = {
+        "messages",
+        "prompt",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "stop",
+        "presence_penalty",
+        "frequency_penalty",
+        "repeat_penalty",
+        "logit_bias",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "logprobs",
+        "top_logprobs",
+        "stream",
+        "stream_options",
+        "return_progress",
+    }
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text()
 JSON = st.recursive(
     SCALARS | st.floats(allow_nan=False, allow_infinity=False),

@@ -23,13 +23,13 @@ def ask(
 
     Uses the running server, or the embedded model inside this process where there is none.
     """
-    from slipstream.library import Options
+    from slipstream import library
 
     if question is None:
         if sys.stdin.isatty():
             raise click.UsageError('Ask something: slipstream ask "What is the capital of France?"')
         question = click.get_text_stream("stdin").read()
-    options = Options(model=model, max_tokens=max_tokens, temperature=temperature)
+    options = library.Options(model=model, max_tokens=max_tokens, temperature=temperature)
     asyncio.run(_ask(question, options, as_json=as_json))
 
 

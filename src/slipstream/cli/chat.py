@@ -27,10 +27,10 @@ def chat(model: str, system: str, temperature: float | None) -> None:
 
     Uses the running server, or the embedded model inside this process where there is none.
     """
-    from slipstream.library import Options
+    from slipstream import library
 
     click.secho(HELP, dim=True, err=True)
-    conversation = Conversation(Options(model=model, temperature=temperature), system)
+    conversation = Conversation(library.Options(model=model, temperature=temperature), system)
     while conversation.going:
         try:
             line = click.get_text_stream("stdin").readline() if not _interactive() else input("› ")

@@ -72,7 +72,7 @@ async def converse(body: bytes, way: Way) -> AsyncGenerator[Delta | Completion, 
 
 
 def _pieces(chunk: Chunk) -> list[Delta]:
-    pieces = []
+    pieces: list[Delta] = []
     for event in chunk.events:
         data = data_of(event)
         if not data or data == b"[DONE]":
@@ -82,8 +82,8 @@ def _pieces(chunk: Chunk) -> list[Delta]:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise UpstreamFailed(f"The model sent an event that is not understood: {error}.") from None
         if seen.error is not None:
-            error = _error(seen.error)
-            raise UpstreamFailed(error.message or "The model's answer broke.", code=str(error.code or ""))
+            said = _error(seen.error)
+            raise UpstreamFailed(said.message or "The model's answer broke.", code=str(said.code or ""))
         pieces.extend(delta(c.delta.content, chunk.arrived_ns) for c in seen.choices if c.delta.content)
     return pieces
 
