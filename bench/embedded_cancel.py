@@ -23,12 +23,12 @@ from slipstream.core.chat import Route, parse
 from slipstream.core.meters import Counters
 from slipstream.core.record import open_record
 from slipstream.models.local import LocalModel
-from slipstream.models.local_process import BATCH_TOKENS, LocalProcess
+from slipstream.models.local_process import BATCH_TOKENS, LocalProcess, cores
 from slipstream.net.client import HttpClient
 
 GOAL_MS = 250
 GIVE_UP_SECONDS = 60
-SETTINGS = Local(output_tokens=1900)
+SLOTS = Local().slots
 WORDS = ["red", "blue", "green", "dog", "cat", "bird", "tree", "stone", "river", "cloud"]
 
 
@@ -110,13 +110,13 @@ class Bench:
 
     async def queued(self, *, stream: bool) -> float:
         """Five for four slots; the fifth leaves while it waits, then all: is a slot ever held for it?"""
-        tasks = [asyncio.create_task(self.consume(10, stream=True)) for _ in range(SETTINGS.slots)]
-        await self.until(SETTINGS.slots, at_most=False)
+        tasks = [asyncio.create_task(self.consume(10, stream=True)) for _ in range(SLOTS)]
+        await self.until(SLOTS, at_most=False)
         fifth = asyncio.create_task(self.consume(1500, stream=stream))
         await asyncio.sleep(0.3)
         fifth.cancel()
         tasks[0].cancel()
-        took = await self.until(SETTINGS.slots - 1, at_most=True)
+        took = await self.until(SLOTS - 1, at_most=True)
         for task in tasks:
             task.cancel()
         await asyncio.wait([*tasks, fifth])
@@ -127,13 +127,15 @@ class Bench:
 async def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rounds", type=int, default=10)
-    rounds = arguments.parse_args().rounds
+    arguments.add_argument("--threads", type=int, default=0, help="as in models.local.threads")
+    parsed = arguments.parse_args()
+    rounds, settings = parsed.rounds, Local(output_tokens=1900, threads=parsed.threads)
     with tempfile.TemporaryDirectory() as folder:
-        process = LocalProcess(SETTINGS, Path(folder), counters=Counters())
+        process = LocalProcess(settings, Path(folder), counters=Counters())
         await process.start()
         while process.address.state != "ready":
             await asyncio.sleep(0.05)
-        model = LocalModel(SETTINGS, lambda: process.address, event_bytes=1 << 20)
+        model = LocalModel(settings, lambda: process.address, event_bytes=1 << 20)
         bench = Bench(process, model)
         start_mib = psutil.Process(process.pid).memory_info().rss / 2**20
         rows: dict[str, list[float]] = {}
@@ -151,10 +153,10 @@ async def main() -> None:
         await bench.probe.aclose()
         await model.aclose()
         await process.aclose()
-    report(rows, start_mib, end_mib)
+    report(rows, start_mib, end_mib, threads=parsed.threads)
 
 
-def report(rows: dict[str, list[float]], start_mib: float, end_mib: float) -> None:
+def report(rows: dict[str, list[float]], start_mib: float, end_mib: float, *, threads: int) -> None:
     print(
         f"| left while | median ms | p90 ms | worst ms | n | goal {GOAL_MS} ms |\n|---|--:|--:|--:|--:|---|"
     )
@@ -167,12 +169,13 @@ def report(rows: dict[str, list[float]], start_mib: float, end_mib: float) -> No
     print(f"child: {start_mib:.0f} MiB after loading, {end_mib:.0f} MiB after the run; load {load:.1f}")
     result = {
         "batch_tokens": BATCH_TOKENS,
+        "threads": threads or cores(),
         "cores": os.cpu_count(),
         "load_1min": load,
         "child_mib": [round(start_mib), round(end_mib)],
         "ms": {name: [round(value, 1) for value in values] for name, values in rows.items()},
     }
-    out = Path(__file__).parent / "results" / "embedded_cancel.json"
+    out = Path(__file__).parent / "results" / f"embedded_cancel_{threads or cores()}_threads.json"
     out.parent.mkdir(exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
 

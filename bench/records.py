@@ -2,8 +2,8 @@
 
 Load: synthetic records with 6 steps. Peer: the standard library's sqlite3 with the same table and the same
 pragmas, one commit a row, as request loggers commonly do it; its rows are made beforehand, ours are not.
-Both in one run and on one disk, interleaved. `ratio` is the median of the rounds' own ratios, so that a machine
-that is busy with other things (`load_average`) slows both sides of it; `ratio_of_medians` stands beside it.
+Both in one run and on one disk, interleaved. `ratio` is the median of the rounds' own ratios, so that what
+else the machine does (`load_average`) slows both sides of it; `ratio_of_medians` stands beside it.
 """
 
 import json
@@ -83,7 +83,7 @@ def peer_rows_per_second(folder: Path, label: str) -> float:
 
 
 def take_microseconds(folder: Path, label: str) -> float:
-    """What `take` costs its caller, with the writer's thread at work beside it; the mean, its jitter included."""
+    """What `take` costs its caller on average, with the writer's thread at work beside it."""
     records = made(TAKES, label)
     writer = RecordWriter(folder / f"{label}.db", Recording(queue=TAKES + 1), Counters())
     writer.start()

@@ -86,7 +86,7 @@ def test_kill_9_at_200_moments(tmp_path: Path) -> None:
 def test_kill_9_while_the_file_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
     """From the first instruction on: the next start needs no help."""
     rng = random.Random(7)
-    for number in range(10):
+    for number in range(5):
         path = tmp_path / str(number) / "r.db"
         process = child("acknowledge", str(path), "x")
         assert process.stdout is not None
@@ -290,7 +290,7 @@ def check_damaged_starts(folder: Path, healthy: Healthy, seeds: int) -> None:
 
 def test_a_damaged_file_never_stops_the_writing(tmp_path: Path, healthy: Healthy) -> None:
     """Flipped bits, lost ends, rubbish, blank pages, in the database and its log: new records are written."""
-    check_damaged_starts(tmp_path, healthy, 50)
+    check_damaged_starts(tmp_path, healthy, 30)
 
 
 @pytest.mark.long

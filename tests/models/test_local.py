@@ -19,7 +19,7 @@ from slipstream.models.local_process import LocalAddress, LocalProcess
 from slipstream.net.client import HttpClient
 from slipstream.net.sse import data_of
 
-SETTINGS = Local(slots=2, context_tokens=1024, output_tokens=900)
+SETTINGS = Local(slots=2, context_tokens=1024, output_tokens=900, threads=1)
 PARIS = [{"role": "user", "content": "What is the capital of France?"}]
 FOREVER = {"messages": PARIS, "max_tokens": 900, "logit_bias": {"2": -100}}
 """The end token is banned: it decodes until it is stopped."""

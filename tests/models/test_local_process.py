@@ -21,7 +21,7 @@ from slipstream.models.local_process import (
     back_off,
 )
 
-SETTINGS = Local(slots=1, context_tokens=512)
+SETTINGS = Local(slots=1, context_tokens=512, threads=1)
 PARENT = """
 import asyncio, sys
 from pathlib import Path
@@ -30,7 +30,7 @@ from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalProcess
 
 async def main():
-    process = LocalProcess(Local(slots=1, context_tokens=512), Path(sys.argv[1]), counters=Counters())
+    process = LocalProcess(Local(slots=1, context_tokens=512, threads=1), Path(sys.argv[1]), counters=Counters())
     process.on_change(lambda address: address.state == "ready" and print(process.pid, flush=True))
     await process.start()
     await asyncio.Event().wait()

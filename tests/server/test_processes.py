@@ -1,4 +1,4 @@
-"""A real server's processes: killed, told to end, told twice. Nothing is orphaned, nothing acknowledged is lost."""
+"""A real server's processes: killed, told to end, told twice. No orphan, and what was committed stays."""
 
 import http.client
 import json
@@ -115,7 +115,7 @@ def test_killed_worker_is_replaced_and_nobody_is_refused(tmp_path: Path) -> None
 
 
 def test_killed_supervisor_takes_all_down_and_the_next_one_starts_clean(tmp_path: Path) -> None:
-    """kill -9 of the supervisor: no orphan, the store whole with all it had acknowledged, no stale register."""
+    """kill -9 of the supervisor: no orphan, the store whole with what it had committed, no stale register."""
     with serving(tmp_path, "--workers", "2", **FAST) as server:
         asked = {ask_once(server) for _ in range(20)}
         wait_for(lambda: asked <= committed(server))
@@ -236,6 +236,21 @@ def test_pages_are_opened_once_by_the_printed_link(tmp_path: Path) -> None:
         connection.close()
         assert server.get(link.removeprefix(server.url))[0] == 401
         assert server.get("/_slipstream/status")[0] == 401
+
+
+@pytest.mark.model
+def test_killed_supervisor_takes_the_embedded_model_down(tmp_path: Path) -> None:
+    """The model's process ends with its supervisor, loading or loaded."""
+    with serving(tmp_path, ready=False) as server:
+        wait_for(lambda: len(server.processes()) == 3)
+        processes = server.processes()
+        server.process.kill()
+        wait_for(lambda: all_gone(processes))
+    with serving(tmp_path) as server:
+        processes = server.processes()
+        assert len(processes) == 3
+        server.process.kill()
+        wait_for(lambda: all_gone(processes))
 
 
 @pytest.mark.parametrize(

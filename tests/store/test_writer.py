@@ -165,7 +165,7 @@ def test_many_threads_may_take_at_the_same_time(tmp_path: Path) -> None:
 
 def test_taken_is_written_or_dropped_also_while_closing(tmp_path: Path) -> None:
     """The sum holds whenever the writer closes between two takes."""
-    for round_ in range(20):
+    for round_ in range(8):
         with running(tmp_path / f"{round_}.db") as bench:
             records = recent_samples(3_000)
             thread = threading.Thread(target=bench.writer.take_many, args=(records,))

@@ -28,7 +28,7 @@ def ask(
     if question is None:
         if sys.stdin.isatty():
             raise click.UsageError('Ask something: slipstream ask "What is the capital of France?"')
-        question = click.get_text_stream("stdin").read()
+        question = sys.stdin.read()
     options = library.Options(model=model, max_tokens=max_tokens, temperature=temperature)
     asyncio.run(_ask(question, options, as_json=as_json))
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -33,7 +34,7 @@ def chat(model: str, system: str, temperature: float | None) -> None:
     conversation = Conversation(library.Options(model=model, temperature=temperature), system)
     while conversation.going:
         try:
-            line = click.get_text_stream("stdin").readline() if not _interactive() else input("› ")
+            line = sys.stdin.readline() if not _interactive() else input("› ")
         except EOFError:
             break
         except KeyboardInterrupt:
@@ -104,7 +105,6 @@ class Conversation:
 
 
 def _interactive() -> bool:
-    import sys
 
     if not sys.stdin.isatty():
         return False

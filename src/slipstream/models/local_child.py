@@ -15,6 +15,8 @@ EXIT_NOT_INSTALLED = 3
 """Exit status where xllamacpp cannot be imported."""
 EXIT_NOT_LOADED = 4
 """Exit status where the model cannot be loaded; the reason is on standard error."""
+LAST_WORDS_SECONDS = 0.1
+"""How long the library's own log thread gets to write that reason down."""
 
 
 def main() -> None:
@@ -38,6 +40,7 @@ def main() -> None:
     except (RuntimeError, ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
+        threading.Event().wait(LAST_WORDS_SECONDS)
         os._exit(EXIT_NOT_LOADED)
     answers.write(json.dumps({"url": server.listening_address}) + "\n")
     answers.flush()

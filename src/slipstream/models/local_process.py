@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import secrets
 import sys
 from collections.abc import Callable
@@ -44,8 +45,10 @@ PATIENT_DEATHS = 2
 """After so many deaths in a row it still counts as loading, then as failed; it is tried again anyway."""
 END_SECONDS = 2.0
 """How long the process may take to end after its lifeline is cut, before it is killed."""
+LAST_LINES = 8
 WORDS_BYTES = 4096
 """How much of the end of its standard error is kept."""
+_STAMP = re.compile(r"^[\d.]+ [EWI] ")
 
 
 class LocalAddress(msgspec.Struct, frozen=True):
@@ -109,6 +112,7 @@ class LocalProcess:
         self._callbacks: list[Callable[[LocalAddress], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._pid = 0
+        self._logged = ("", "")
 
     @property
     def address(self) -> LocalAddress:
@@ -148,20 +152,22 @@ class LocalProcess:
                 self._down("failed", str(error), BACK_OFF_SECONDS_MAX)
                 await asyncio.sleep(back_off(MANY_DEATHS, _chance()))
                 continue
-            steady, reason = await self._live(path)
+            steady, how, said = await self._live(path)
             deaths = 1 if steady else deaths + 1
             seconds = back_off(deaths, _chance())
-            self._down("loading" if deaths <= PATIENT_DEATHS else "failed", reason, seconds)
+            self._down("loading" if deaths <= PATIENT_DEATHS else "failed", how, seconds, said=said)
             await asyncio.sleep(seconds)
             self._counters.count("local_restarts")
 
-    def _down(self, state: Literal["loading", "failed"], reason: str, seconds: float) -> None:
-        if reason != self._address.detail:
-            log.error("the embedded model is down, next start in %.1f s: %s", seconds, reason)
-        self._say(LocalAddress(state, detail=reason))
+    def _down(self, state: Literal["loading", "failed"], how: str, seconds: float, *, said: str = "") -> None:
+        detail = f"{how}: {said}" if said else how
+        if (state, how) != self._logged:
+            log.error("the embedded model is down, next start in %.1f s: %s", seconds, detail)
+            self._logged = (state, how)
+        self._say(LocalAddress(state, detail=detail))
 
-    async def _live(self, path: Path) -> tuple[bool, str]:
-        """One life of the process: whether it was a steady one, and how it ended."""
+    async def _live(self, path: Path) -> tuple[bool, str, str]:
+        """One life of the process: whether it was a steady one, how it ended, and its last words."""
         key = secrets.token_urlsafe(32)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -183,6 +189,7 @@ class LocalProcess:
             if url:
                 ready_ns = clock.monotonic_ns()
                 log.info("the embedded model is ready: %s", path.name)
+                self._logged = ("", "")
                 self._say(LocalAddress("ready", url, key))
                 await process.wait()
         finally:
@@ -190,7 +197,7 @@ class LocalProcess:
             await _end(process)
             said = await words
         steady = bool(ready_ns) and clock.monotonic_ns() - ready_ns > STEADY_SECONDS * 1e9
-        return steady, how_it_ended(process.returncode, said, self._settings.start_seconds)
+        return steady, how_it_ended(process.returncode, self._settings.start_seconds), said
 
     async def _url(self, stdout: asyncio.StreamReader) -> str:
         """Where it is served; empty if it ended or took too long."""
@@ -239,16 +246,17 @@ def _chance() -> float:
     return random.random()  # noqa: S311  # spreads restarts; nothing is kept secret by it
 
 
-def how_it_ended(status: int | None, said: str, start_seconds: float) -> str:
+def how_it_ended(status: int | None, start_seconds: float) -> str:
     """The end of a process in words."""
     if status == local_child.EXIT_NOT_INSTALLED:
-        return 'xllamacpp is not installed. Install it with: pip install "slipstream[local]"'
+        return 'xllamacpp is not installed; install it with: pip install "slipstream[local]"'
     if status == local_child.EXIT_NOT_LOADED:
-        return f"the model cannot be loaded: {said}"
+        return "the model cannot be loaded"
     if status == 0:  # it obeyed when its lifeline was cut
-        return f"it was not ready within {start_seconds:g} s. {said}".rstrip()
-    how = f"killed by signal {-status}" if status is not None and status < 0 else f"exit status {status}"
-    return f"its process died ({how}). {said}".rstrip()
+        return f"it was not ready within {start_seconds:g} s"
+    if status is not None and status < 0:
+        return f"its process was killed by signal {-status}"
+    return f"its process ended with status {status}"
 
 
 async def _last_words(stderr: asyncio.StreamReader) -> str:
@@ -256,8 +264,9 @@ async def _last_words(stderr: asyncio.StreamReader) -> str:
     tail = b""
     while piece := await stderr.read(WORDS_BYTES):
         tail = (tail + piece)[-WORDS_BYTES:]
-    lines = tail.decode("utf-8", "replace").splitlines()[-5:]
-    return " | ".join("".join(c for c in line if c.isprintable()).strip() for line in lines)
+    lines = tail.decode("utf-8", "replace").splitlines()[-LAST_LINES:]
+    plain = ("".join(filter(str.isprintable, line)) for line in lines)
+    return " | ".join(_STAMP.sub("", line).strip() for line in plain)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -63,9 +63,11 @@ class WorkerProcess:
             return await exited
         finally:
             gone.cancel()
-            exited.cancel()
             if self._channel is not None:
                 self._channel.close()
+            if not exited.done():  # we are cancelled: nobody else will see it off
+                self.kill()
+                await exited
 
 
 async def start_worker(command: tuple[str, ...], listener: socket.socket) -> WorkerProcess:

@@ -12,7 +12,7 @@ One request a connection. Pages in a browser cannot reach it: JSON only, loopbac
 import asyncio
 import re
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import msgspec
 
@@ -156,12 +156,12 @@ class _Caller(asyncio.Protocol):
         self._read = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._deadline = asyncio.get_running_loop().call_later(_SECONDS, transport.abort)
-        self._callers.add(transport)
+        stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = stream
+        self._deadline = asyncio.get_running_loop().call_later(_SECONDS, stream.abort)
+        self._callers.add(stream)
         if len(self._callers) > _MOST_CONNECTIONS:
-            transport.abort()
+            stream.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()

@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from slipstream.core import clock
 from slipstream.testing.chaos_events import Strike
@@ -218,13 +218,13 @@ class Side(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket; a client is not read before its upstream is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
+        self._transport = stream
         self.connected = True
-        sock = transport.get_extra_info("socket")
+        sock = stream.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # With no room for us to buffer, "writable" means that the kernel has every byte: a cut loses none.
-        transport.set_write_buffer_limits(high=0)
+        stream.set_write_buffer_limits(high=0)
         if self is self._relay.client:
             self._pause()
             self._relay.begin()

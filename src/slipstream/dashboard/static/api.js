@@ -48,6 +48,7 @@ export async function readiness() {
   }
   if (response.status !== 503) return { state: "ready", names: [] };
   const body = await response.json().catch(() => ({}));
+  if (body?.draining) return { state: "ready", names: [] }; // it says so itself when it is asked
   const named = [body?.loading, body?.models, body?.waiting].find((value) => value && typeof value === "object") ?? [];
   const names = (Array.isArray(named) ? named.map((one) => one?.id ?? one?.name ?? one) : Object.keys(named));
   return { state: "loading", names: names.filter((name) => typeof name === "string") };
