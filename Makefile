@@ -24,11 +24,11 @@ test: .venv/dev.stamp ## Lint, types, contracts, and every fast test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(WORKERS) -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not long"
 
 .PHONY: test-long
 test-long: .venv/dev.stamp ## The full counts of crash, fault, fuzz and statistics tests
-	$(BIN)/pytest -m long --timeout 1200
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m long --timeout 1200
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Put code into shape, then check it

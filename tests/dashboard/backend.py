@@ -214,6 +214,8 @@ class Backend:
         ]
         if first:
             steps.append(["relay", until + 10_000, total - until - 10_000])
+            steps.append(["prompt", 2_500_000, until - 2_600_000])
+            steps.append(["decode", until - 90_000, total - until])
         self.scene.records[name] = {
             "_ready": time.monotonic() + 0.15,
             "id": name,

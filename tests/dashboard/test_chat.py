@@ -56,12 +56,14 @@ def test_waterfall_shows_the_steps_and_says_them(chat: Watched) -> None:
         "Select",
         "Open",
         "First byte",
+        "Prompt",
         "Stream",
+        "Decode",
     ]
-    assert page.locator(".wf-bar").count() == 6
+    assert page.locator(".wf-bar").count() == 8
     expect(page.locator(".wf-first")).to_have_count(1)
     rows = page.get_by_role("table", name="Steps of the request").get_by_role("row")
-    expect(rows).to_have_count(7)
+    expect(rows).to_have_count(9)
     expect(rows.nth(1)).to_contain_text("0.02 ms")
     page.locator(".wf").focus()
     page.keyboard.press("ArrowDown")

@@ -77,6 +77,7 @@ def serving(folder: Path, *arguments: str, ready: bool = True, **environ: str) -
         **{name: value for name, value in os.environ.items() if not name.startswith("SLIPSTREAM")},
         "SLIPSTREAM__DATA_FOLDER": str(folder / "data"),
         "SLIPSTREAM__STATE_FOLDER": str(state),
+        "SLIPSTREAM__MODELS__LOCAL__THREADS": "1",  # other tests run beside it: two spinning threads crawl
         **environ,
     }
     log = folder / "serve.log"

@@ -5,10 +5,13 @@ import hashlib
 from msgspec import Struct
 
 from slipstream.core.chat import ChatRequest, Route, parse
+from slipstream.core.errors import BadRequest
 from slipstream.core.record import Record
 
 HASH_BYTES = 8
 """64 bits tell prompts apart in a store of a billion with less than 3 % chance of one collision."""
+
+MODEL_CHARACTERS_MAX = 256
 
 _NOT_PARAMETERS = frozenset(
     {"model", "messages", "prompt", "input", "stream", "stream_options", "user", "metadata"}
@@ -27,7 +30,9 @@ def read(call: Call, record: Record, salt: bytes) -> ChatRequest:
     """Parse the body and take down what the record keeps of it. Raises `BadRequest`."""
     record.request_bytes = len(call.body)
     request = parse(call.route, call.body)
-    record.model_asked = request.model[:256]
+    if len(request.model) > MODEL_CHARACTERS_MAX:  # it is recorded and shown, and must not fill either
+        raise BadRequest("`model` is longer than any name.", param="model", code="wrong_type")
+    record.model_asked = request.model
     record.stream = request.stream
     record.prompt_hash = _digest(
         salt, *(request.fields.get(name) for name in ("messages", "prompt", "input"))

@@ -233,11 +233,10 @@ class Connection(asyncio.Protocol):
         self._has_ended = self._is_until_eof = False
         if response.is_paused:
             transport.resume_reading()
-        response.end()
         if why is not None:
             transport.abort()
         self._finished(self, why)
-        response.wake()
+        response.end()
 
     def _break(self, response: Response, failure: UpstreamFailed) -> None:
         self._response = None

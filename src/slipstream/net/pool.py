@@ -48,7 +48,7 @@ class Connections:
         finally:
             granted = self._core.abandon(ticket)
             if granted is not None:  # it came in the moment this was cancelled: to the next one
-                self._return(granted, clock.monotonic_ns())
+                self._return(granted)
         if slot is None:
             raise closed() if self._core.is_shut else self._late()
         return slot
@@ -73,8 +73,10 @@ class Connections:
 
     def give_up(self, slot: Place, why: Why) -> None:
         """A place is not needed any more."""
-        self._hand_on(self._core.discard(slot, why, clock.monotonic_ns()))
+        ticket = self._core.discard(slot, why, clock.monotonic_ns())
         _close_retired(slot)
+        if ticket is not None:
+            _wake(ticket)
         if why != "unopened":  # else every failing request would make others try in vain
             self._rewarm()
 
@@ -109,7 +111,9 @@ class Connections:
         if slot is None:
             return
         if why is None:
-            self._return(slot, connection.arrived_ns)
+            ticket = self._core.release(slot, connection.arrived_ns)
+            if ticket is not None or slot.retired is not None or self._timer is None:
+                self._released(slot, ticket)
         elif why == "lost":
             self._core.vacate(slot, clock.monotonic_ns())
             connection.slot = slot.retired = None
@@ -125,21 +129,19 @@ class Connections:
             if not self._live and self._emptied is not None and not self._emptied.done():
                 self._emptied.set_result(None)
 
-    def _return(self, slot: Place, now_ns: int) -> None:
+    def _return(self, slot: Place) -> None:
+        """A place that was not used after all."""
         if slot.state == "opening":
             self.give_up(slot, "unopened")
-            return
-        ticket = self._core.release(slot, now_ns)
+        else:
+            self._released(slot, self._core.release(slot, clock.monotonic_ns()))
+
+    def _released(self, slot: Place, ticket: Ticket[Connection, Waiter] | None) -> None:
+        _close_retired(slot)
         if ticket is not None:
             _wake(ticket)
         elif self._timer is None:
-            self._arm(now_ns)
-        if slot.retired is not None:
-            _close_retired(slot)
-
-    def _hand_on(self, ticket: Ticket[Connection, Waiter] | None) -> None:
-        if ticket is not None:
-            _wake(ticket)
+            self._arm(clock.monotonic_ns())
 
     # Time.
 
@@ -179,7 +181,7 @@ class Connections:
             return
         with contextlib.suppress(UpstreamFailed, Unavailable):
             await self.fill(slot)
-            self._return(slot, clock.monotonic_ns())
+            self._return(slot)
 
     # Refusals.
 

@@ -5,7 +5,6 @@ knows HTTP's syntax.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -46,6 +45,7 @@ class Response:
         status: the HTTP status; 0 while the head is not there yet.
         headers: all headers in order, names in lower case.
         arrived_ns: `clock.monotonic_ns()` when the head's last bytes arrived.
+        error: why the answer broke, if it did.
 
     Iterating gives the body as `Piece`s, once, to one reader; chunked coding is removed. It raises
     `UpstreamFailed` (code `upstream_broke`) where the body breaks off, after all that had arrived.
@@ -54,13 +54,13 @@ class Response:
 
     __slots__ = (
         "_create_future",
-        "_error",
         "_is_over",
         "_is_read",
         "_pieces",
         "_source",
         "_waiter",
         "arrived_ns",
+        "error",
         "headers",
         "is_paused",
         "is_stale",
@@ -77,9 +77,9 @@ class Response:
         self.unread_bytes = 0
         self._create_future = create_future
         self._source: Source | None = source
-        self._pieces: deque[Piece] | None = None
+        self._pieces: list[Piece] = []  # about 1,000 at most, see PIECE_BYTES: taking the first is cheap
         self._waiter: asyncio.Future[None] | None = None
-        self._error: UpstreamFailed | None = None
+        self.error: UpstreamFailed | None = None
         self._is_over = False
         self._is_read = False
 
@@ -93,15 +93,16 @@ class Response:
     @property
     def whole(self) -> bytes | None:
         """The full body if all of it is here and nothing of it was iterated; else None."""
-        if not self._is_over or self._is_read or self._error is not None:
+        if not self._is_over or self._is_read or self.error is not None:
             return None
-        if self._pieces is None:
+        pieces = self._pieces
+        if not pieces:
             return b""
-        if len(self._pieces) > 1:
-            joined = b"".join([piece.data for piece in self._pieces])
-            self._pieces = deque((Piece(joined, self._pieces[-1].arrived_ns),))
+        if len(pieces) > 1:
+            joined = b"".join([piece.data for piece in pieces])
+            pieces[:] = [Piece(joined, pieces[-1].arrived_ns)]
             self.unread_bytes = len(joined) + PIECE_BYTES
-        return self._pieces[0].data
+        return pieces[0].data
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises `UpstreamFailed` (code `answer_too_large`) beyond `limit` bytes."""
@@ -120,11 +121,11 @@ class Response:
     def close(self) -> None:
         """Let go of it. An unfinished answer is cancelled at its source at once. Never raises."""
         source, self._source = self._source, None
-        self._pieces = None
+        self._pieces.clear()
         self._is_read = True
         if source is not None:
             self._is_over = True
-            self._error = UpstreamFailed("The answer was closed before its end.", code="answer_closed")
+            self.error = UpstreamFailed("The answer was closed before its end.", code="answer_closed")
             source.cut()
             self.wake()
 
@@ -134,8 +135,8 @@ class Response:
     async def __anext__(self) -> Piece:
         self._is_read = True
         while not self._pieces:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._is_over:
                 raise StopAsyncIteration
             arrived = False
@@ -145,7 +146,7 @@ class Response:
             finally:
                 if not arrived:
                     self.close()
-        piece = self._pieces.popleft()
+        piece = self._pieces.pop(0)
         self.unread_bytes -= len(piece.data) + PIECE_BYTES
         if self.is_paused and self.unread_bytes <= RESUME_BYTES and self._source is not None:
             self.is_paused = False
@@ -162,11 +163,6 @@ class Response:
 
     # Driven by the connection.
 
-    @property
-    def error(self) -> UpstreamFailed | None:
-        """Why the answer broke, if it did."""
-        return self._error
-
     def wait(self) -> asyncio.Future[None]:
         """Done at the next event: the head, more of the body, the end. One waits at a time."""
         waiter = self._waiter = self._create_future()
@@ -182,8 +178,6 @@ class Response:
 
     def push(self, data: bytes, arrived_ns: int) -> None:
         """More of the body."""
-        if self._pieces is None:
-            self._pieces = deque()
         self._pieces.append(Piece(data, arrived_ns))
         self.unread_bytes += len(data) + PIECE_BYTES
 
@@ -191,11 +185,16 @@ class Response:
         """The body is complete, the source has moved on."""
         self._source = None
         self._is_over = True
+        waiter = self._waiter
+        if waiter is not None:  # `wake`, without a call on the way of every answer
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def fail(self, error: UpstreamFailed, *, is_stale: bool = False) -> None:
         """It broke; what arrived before can still be read. Stale: no byte came on a kept connection."""
         self._source = None
         self._is_over = True
-        self._error = error
+        self.error = error
         self.is_stale = is_stale
         self.wake()

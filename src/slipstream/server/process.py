@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import msgspec
 
-from slipstream.core import clock
 from slipstream.server.channel import Channel
 from slipstream.server.messages import FromWorker
 
@@ -24,7 +23,6 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, line: socket.socket) -> None:
         self.pid = process.pid
-        self.started_ns = clock.monotonic_ns()
         self.in_flight = 0
         self.counters: dict[str, int] = {}
         self._process = process

@@ -6,6 +6,7 @@ Nothing is served here.
 import contextlib
 import errno
 import ipaddress
+import resource
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from msgspec import Struct
 from slipstream.core.errors import ConfigurationError
 
 _BACKLOG = 2048
+_DESCRIPTORS = 65_536
 _UNIX_PATH_MAX = 100  # the kernel's bound is 108 bytes on Linux and 104 on BSD, its NUL included
 
 
@@ -64,6 +66,17 @@ def bind_public(address: Address) -> socket.socket:
         listener.close()
         raise _explained(error, address.host, address.port) from None
     return listener
+
+
+def allow_descriptors() -> None:
+    """Let this process and its children open as many descriptors as they may; many systems begin at 1,024.
+
+    Each connection takes one. Where the bound bites all the same, the kernel keeps connections waiting.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind_unix(path: Path) -> socket.socket:

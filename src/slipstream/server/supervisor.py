@@ -28,7 +28,7 @@ from slipstream.server.control_server import ControlServer
 from slipstream.server.process import start_worker
 from slipstream.server.recording import Recorder
 from slipstream.server.slots import Slot
-from slipstream.server.sockets import bind_public, bind_unix, resolve
+from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
@@ -84,14 +84,15 @@ class Supervisor:
         Raises `ConfigurationError` and `StoreFailed` for what keeps it from serving at all.
         """
         # What is entered last is left first: workers, then records, model, control, registration.
+        allow_descriptors()
         async with contextlib.AsyncExitStack() as parts:
             self._open_public(parts)
             self._open_control(parts)
+            parts.enter_context(self._heeding_signals())
             await self._open_local(parts)
             self._recorder.start()
             parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
-            with self._heeding_signals():
-                await self._run_workers()
+            await self._run_workers()
         if self._refusal is not None:
             raise self._refusal
         return 0

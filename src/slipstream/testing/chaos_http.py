@@ -189,9 +189,7 @@ class Framer:
                 self._emit(End(b""))
         elif state is _State.HEAD:
             self._emit(End(b""))
-        # `bodiless` may have stopped us: it knows when the requests cannot be told apart any more.
-        if self._state is not _State.OPAQUE:
-            self._state = state
+        self._state = state
         return True
 
     def _framing(self, head: Head) -> _State | None:

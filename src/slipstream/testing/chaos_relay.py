@@ -103,8 +103,6 @@ class Relay:
         except OSError:
             self._owner.totals.upstream_failed += 1
             self.cut(Cut.RESET)
-            return
-        self.client.resume()
 
     def refit(self) -> None:
         """Put in the machines of the faults that are active now; those that stay keep their state."""
@@ -217,7 +215,7 @@ class Side(asyncio.Protocol):
         self.output_ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the socket; a client is not read before its upstream is there."""
+        """Take the socket."""
         stream = cast("asyncio.Transport", transport)  # uvloop's is one in all but name
         self._transport = stream
         self.connected = True
@@ -226,7 +224,6 @@ class Side(asyncio.Protocol):
         # With no room for us to buffer, "writable" means that the kernel has every byte: a cut loses none.
         stream.set_write_buffer_limits(high=0)
         if self is self._relay.client:
-            self._pause()
             self._relay.begin()
         elif self._relay.closing:
             self.drop(reset=False)
@@ -317,9 +314,12 @@ class Side(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on, if there is room for it again and the other side is there."""
-        ready = not self._reading and self.peer.connected and not self._inbound.full
-        if ready and self._transport is not None and not self._transport.is_closing():
+        """Read on, if there is room for it again."""
+        if not self._reading and not self._inbound.full:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
             self._reading = True
             self._transport.resume_reading()
 
@@ -335,9 +335,7 @@ class Side(asyncio.Protocol):
         if not self.output_ended:
             transport.write_eof()
         if not self._reading:
-            # Bytes left unread would turn the close into a reset.
-            self._reading = True
-            transport.resume_reading()
+            self._read_on()  # bytes left unread would turn the close into a reset
         self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
 
     def drop(self, *, reset: bool) -> None:

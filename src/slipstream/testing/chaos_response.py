@@ -77,7 +77,7 @@ class Responses:
         self._requests = requests
         self._choice = choice
         self._framer = Framer(responses=True, bodiless=self._bodiless)
-        self._request: Request | None = None
+        self._heads: deque[tuple[int, bytes]] = deque()  # number and target of heads not yet looked at
         self._armed = False
         self._answer = Answer([], choice.take)
         self._number = -1
@@ -94,30 +94,32 @@ class Responses:
         if self._framer.idle:
             # In the middle of a message it is too late to begin: its head may have gone out.
             self._armed = self._choice.armed()
+            if self._requests.overflowed:
+                self._framer.stop()
         parts = self._framer.feed(piece)
         if self._armed:
             for part in parts:
                 yield from self._part(at, part)
             return
+        self._heads.clear()
         yield at, piece
 
     def _bodiless(self, head: Head) -> bool:
-        if self._requests.overflowed:
-            self._framer.stop()
+        """Match a head to its request; the framer asks about every head of a read before any is looked at."""
         if head.status < 200:
             return True
-        self._request = self._requests.answered()
+        request = self._requests.answered()
         self._number += 1
+        self._heads.append((self._number, request.target if request else b""))
         self._choice.seen()
-        return head.status in {204, 304} or (self._request is not None and self._request.method == b"HEAD")
+        return head.status in {204, 304} or (request is not None and request.method == b"HEAD")
 
     def _part(self, at: int, part: Part) -> Iterator[Timed]:
         match part:
             case Head() if part.status < 200:
                 yield at, part.raw
             case Head():
-                target = self._request.target if self._request else b""
-                self._answer = Answer(self._choice.draw(self._number, target), self._choice.take)
+                self._answer = Answer(self._choice.draw(*self._heads.popleft()), self._choice.take)
                 yield from self._answer.head(at, part)
             case Body():
                 yield from self._answer.body(at, part)

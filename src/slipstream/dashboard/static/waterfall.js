@@ -3,22 +3,29 @@
 import { copyButton, el } from "./dom.js";
 import { count, duration } from "./format.js";
 
-/** Steps of the request's way: shown name, whose time it is, and what happens in it. Others show as they are named. */
+/**
+ * Steps of the request's way: shown name, whose time it is, what happens in it, and the step that it is a part of.
+ * Others show as they are named.
+ */
 const STEPS = {
   admit: ["Admit", "own", "The key is checked."],
   read: ["Read", "own", "The request is read."],
-  queue: ["Queue", "wait", "The request waits for a free place."],
+  queue: ["Queue", "wait", "The request waits for a free place.", "first_byte"],
+  prompt: ["Prompt", "wait", "The model works through the prompt, as it measured itself.", "first_byte"],
+  decode: ["Decode", "stream", "The model writes its tokens, as it measured itself.", "relay"],
+  embed: ["Embed", "wait", "The texts become vectors.", "open"],
   cache: ["Cache", "own", "Known answers are looked through."],
   select: ["Select", "own", "The model is chosen."],
   optimize: ["Optimize", "own", "The prompt is made shorter."],
   open: ["Open", "wait", "The request is handed to the model."],
-  first_byte: ["First byte", "wait", "The model reads the prompt, up to the first byte of its answer."],
+  first_byte: ["First byte", "wait", "Until the first byte of the model’s answer."],
   relay: ["Stream", "stream", "The answer is passed on as it is written."],
 };
 const TICKS_MAX = 4;
 
 /** The waterfall and the facts beside it. */
-export function waterfall(timing) {
+export function waterfall(found) {
+  const timing = { ...found, steps: ordered(found.steps) };
   const parts = [];
   if (timing.steps.length) parts.push(chart(timing), spokenTable(timing));
   else parts.push(el("p", { class: "wf-none" }, "Measured in this browser: the server kept no record of this request."));
@@ -32,6 +39,16 @@ export function strip(timing) {
   const wait = el("i", { class: "bar-wait" });
   wait.style.width = percent(timing.first_token_ns, timing.duration_ns);
   return el("span", { class: "strip", "aria-hidden": "true" }, wait, el("i", { class: "bar-stream" }));
+}
+
+/** By start, each part below the step that it belongs to; a part whose step is absent stands for itself. */
+function ordered(steps) {
+  const byStart = [...steps].sort((a, b) => a.start_ns - b.start_ns);
+  const parentOf = (step) => byStart.find(({ name }) => name === known(step)[3]);
+  return byStart.filter((step) => !parentOf(step)).flatMap((step) => [
+    step,
+    ...byStart.filter((part) => parentOf(part) === step).map((part) => ({ ...part, inside: true })),
+  ]);
 }
 
 function chart(timing) {
@@ -56,7 +73,10 @@ function row(step, total, line) {
     el("span", { class: "wf-track" }, bar),
     el("span", { class: "wf-took" }, duration(step.duration_ns)),
   ];
-  for (const cell of cells) cell.style.gridRow = String(line);
+  for (const cell of cells) {
+    cell.style.gridRow = String(line);
+    cell.classList.toggle("inside", step.inside === true);
+  }
   return cells;
 }
 
