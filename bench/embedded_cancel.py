@@ -36,9 +36,9 @@ def question(words: int) -> list[dict[str, str]]:
     return [{"role": "user", "content": " ".join(random.choice(WORDS) for _ in range(words))}]
 
 
-def body(words: int, *, stream: bool) -> bytes:
+def body(words: int, *, stream: bool, tokens: int = 1900) -> bytes:
     # A ban on the end token keeps it decoding for as long as the bench wants.
-    fields = {"messages": question(words), "stream": stream, "max_tokens": 1900, "logit_bias": {"2": -100}}
+    fields = {"messages": question(words), "stream": stream, "max_tokens": tokens, "logit_bias": {"2": -100}}
     return json.dumps(fields).encode()
 
 
@@ -80,7 +80,7 @@ class Bench:
 
     async def plain(self, words: int) -> None:
         response = await self.probe.request(
-            "POST", "/v1/chat/completions", self.headers, body(words, stream=False)
+            "POST", "/v1/chat/completions", self.headers, body(words, stream=False, tokens=300)
         )
         response.close()
 
@@ -105,7 +105,7 @@ class Bench:
     async def peer(self) -> float:
         task = asyncio.create_task(self.plain(10))
         await self.until(1, at_most=False)
-        await asyncio.sleep(random.uniform(1.0, 2.0))
+        await asyncio.sleep(random.uniform(0.5, 1.0))
         return await self.leave(task)
 
     async def queued(self, *, stream: bool) -> float:

@@ -3,7 +3,13 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # a busy machine is no defect of ours: no test here is about absolute time
+hypothesis.settings.load_profile("shared")
 
 SKIPS_ALLOWED = {
     "the guide is not beside this checkout": "tests/test_guide.py runs from the project's call list",

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from net.conftest import Run
-from net.upstream import Upstream, Visit, answer, chunked, replying, serving
+from net.upstream import Upstream, Visit, accepting, answer, chunked, replying, serving
 from slipstream.core.errors import (
     BadRequest,
     ConfigurationError,
@@ -361,21 +361,21 @@ def test_idle_connection_closed_by_the_server_leaves_the_pool(run: Run, farewell
 def test_answer_before_the_request_is_out(run: Run) -> None:
     """An early refusal is read; the connection with half a request on it is not used again."""
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(answer(b"too large", "413 Content Too Large"))
-        await asyncio.sleep(0.05)
-        writer.close()
-
     async def main() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1024)
-        client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        response = await client.request("POST", "/", JSON, b"x" * 30_000_000)
-        assert (response.status, response.whole) == (413, b"too large")
-        assert client.snapshot().open == 0
-        await client.aclose()
-        server.close()
-        await asyncio.sleep(0.06)
+        told = asyncio.Event()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write(answer(b"too large", "413 Content Too Large"))
+            await told.wait()
+
+        async with accepting(accept) as at:
+            client = HttpClient(f"http://{at}")
+            response = await client.request("POST", "/", JSON, b"x" * 30_000_000)
+            assert (response.status, response.whole) == (413, b"too large")
+            assert client.snapshot().open == 0
+            told.set()
+            await client.aclose()
 
     run(main())
 
@@ -553,16 +553,14 @@ def test_connect_timeout(run: Run) -> None:
         writer.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        client = HttpClient(url, ClientOptions(connect_seconds=0.2))
-        with pytest.raises(UpstreamTimeout) as caught:
-            await client.request("GET", "/", ())
-        assert caught.value.code == "connect_timeout"
-        assert client.snapshot().opening == 0
-        await client.aclose()
-        server.close()
-        await asyncio.sleep(0.05)
+        async with accepting(accept) as at:
+            url = f"https://{at}"
+            client = HttpClient(url, ClientOptions(connect_seconds=0.2))
+            with pytest.raises(UpstreamTimeout) as caught:
+                await client.request("GET", "/", ())
+            assert caught.value.code == "connect_timeout"
+            assert client.snapshot().opening == 0
+            await client.aclose()
 
     run(main())
 
@@ -629,14 +627,12 @@ def test_tls_to_a_plain_server(run: Run) -> None:
         writer.close()
 
     async def main() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        client = HttpClient(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        with pytest.raises(UpstreamFailed) as caught:
-            await client.request("GET", "/", ())
-        assert caught.value.code in {"tls_failed", "connect_failed"}
-        await client.aclose()
-        server.close()
-        await asyncio.sleep(0.02)
+        async with accepting(accept) as at:
+            client = HttpClient(f"https://{at}")
+            with pytest.raises(UpstreamFailed) as caught:
+                await client.request("GET", "/", ())
+            assert caught.value.code in {"tls_failed", "connect_failed"}
+            await client.aclose()
 
     run(main())
 
@@ -751,22 +747,20 @@ def test_warming_a_dead_upstream_is_no_error(run: Run) -> None:
 def test_half_closed_upstream_does_not_hold_a_large_request(run: Run) -> None:
     """An upstream that stops sending and never reads on: an error now, not when the request is out."""
 
-    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write_eof()
-        await asyncio.sleep(0.5)
-        writer.transport.abort()
-
     async def main() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=1024)
-        client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        ended = asyncio.ensure_future(client.request("POST", "/", JSON, b"x" * 30_000_000))
-        await asyncio.sleep(0.3)
-        assert ended.done()
-        with pytest.raises(UpstreamFailed):
-            await ended
-        await client.aclose()
-        server.close()
-        await asyncio.sleep(0.3)
+        told = asyncio.Event()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write_eof()
+            await told.wait()
+
+        async with accepting(accept) as at:
+            client = HttpClient(f"http://{at}")
+            async with asyncio.timeout(20):
+                with pytest.raises(UpstreamFailed):
+                    await client.request("POST", "/", JSON, b"x" * 30_000_000)
+            told.set()
+            await client.aclose()
 
     run(main())

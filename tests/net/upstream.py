@@ -153,3 +153,32 @@ class CancelledAt:
                 yield waits_for
             except BaseException as error:  # noqa: BLE001 (thrown into the coroutine as it is)
                 thrown = error
+
+
+@contextlib.asynccontextmanager
+async def accepting(
+    accept: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that knows no HTTP and reads no more than it is told to; gives `host:port`."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await accept(reader, writer)
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=1024)
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield f"{host}:{port}"
+    finally:
+        server.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)

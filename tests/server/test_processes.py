@@ -1,101 +1,41 @@
 """A real server's processes: killed, told to end, told twice. No orphan, and what was committed stays."""
 
 import http.client
-import json
 import os
 import random
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import apsw
 import psutil
 import pytest
 
 from e2e.serving import Serving, serving
+from server.asking import (
+    all_gone,
+    answers,
+    ask,
+    ask_once,
+    committed,
+    connect,
+    everything_stored,
+    leftovers,
+    may_ask,
+    read_rest,
+    refuses,
+    state,
+    stored,
+    worker_pid,
+)
 from server.waiting import wait_for
 from slipstream.config.live import live_servers
-from slipstream.config.settings import Settings
 from slipstream.store.keys import KeyStore
-from slipstream.store.records import RecordStore
 
 FAST = {"SLIPSTREAM__MODELS__SIMULATED__SIM__SEED": "1", "SLIPSTREAM__MODELS__EMBEDDER__ENABLED": "off"}
 SLOW = {**FAST, "SLIPSTREAM__MODELS__SIMULATED__SIM__ITL_MS": "20"}
-
-
-def connect(server: Serving) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
-
-
-def ask(
-    connection: http.client.HTTPConnection, *, tokens: int = 2, stream: bool = False
-) -> http.client.HTTPResponse:
-    body = {
-        "model": "sim",
-        "max_tokens": tokens,
-        "stream": stream,
-        "messages": [{"role": "user", "content": "hello"}],
-    }
-    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
-    return connection.getresponse()
-
-
-def ask_once(server: Serving) -> str:
-    """A whole answer; the id it is recorded by."""
-    connection = connect(server)
-    try:
-        response = ask(connection)
-        assert response.status == 200, response.read()
-        response.read()
-        return response.headers["x-request-id"]
-    finally:
-        connection.close()
-
-
-def worker_pid(server: Serving) -> int:
-    return server.json("/_slipstream/status")["workers"][0]["pid"]
-
-
-def committed(server: Serving) -> set[str]:
-    """Ids of the records that the store has."""
-    listed = server.json("/_slipstream/requests?limit=500")["data"]
-    return {record["id"] for record in listed}
-
-
-def stored(server: Serving) -> set[str]:
-    """Ids in the record file of a server that is gone; the file must be whole."""
-    path = server.folder / "data" / "records.db"
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        assert connection.pragma("integrity_check") == "ok"
-    finally:
-        connection.close()
-    store = RecordStore(path)
-    try:
-        assert store.quarantined == ()
-        return {record.id for record in store.recent(1000)}
-    finally:
-        store.close()
-
-
-def state(server: Serving) -> Settings:
-    return Settings(state_folder=server.environ["SLIPSTREAM__STATE_FOLDER"])
-
-
-def leftovers(server: Serving) -> list[str]:
-    """What a server that ended should not have left in its state folder."""
-    assert live_servers(state(server)) == []
-    return [
-        path.name
-        for path in Path(state(server).state_folder).rglob("*")
-        if path.is_file() or path.is_socket()
-    ]
-
-
-def all_gone(processes: list[psutil.Process]) -> bool:
-    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
 
 
 def test_killed_worker_is_replaced_and_nobody_is_refused(tmp_path: Path) -> None:
@@ -238,6 +178,21 @@ def test_pages_are_opened_once_by_the_printed_link(tmp_path: Path) -> None:
         assert server.get("/_slipstream/status")[0] == 401
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+def test_no_descriptors_left_is_survived(tmp_path: Path) -> None:
+    """More connections than a worker has descriptors for: it lives, and serves again when they are gone."""
+    with serving(tmp_path, **FAST) as server:
+        pid = worker_pid(server)
+        psutil.Process(pid).rlimit(psutil.RLIMIT_NOFILE, (40, 40))
+        host, port = server.url.removeprefix("http://").split(":")
+        connections = [socket.create_connection((host, int(port))) for _ in range(100)]
+        for each in connections:
+            each.close()
+        wait_for(lambda: answers(server))
+
+        assert worker_pid(server) == pid
+
+
 @pytest.mark.model
 def test_killed_supervisor_takes_the_embedded_model_down(tmp_path: Path) -> None:
     """The model's process ends with its supervisor, loading or loaded."""
@@ -341,45 +296,3 @@ def test_workers_killed_at_random_points_under_load(tmp_path: Path) -> None:
         server.process.kill()
         wait_for(lambda: server.process.poll() is not None)
         assert seen <= everything_stored(server)
-
-
-def everything_stored(server: Serving) -> set[str]:
-    stored(server)
-    connection = apsw.Connection(str(server.folder / "data" / "records.db"))
-    try:
-        return {row[0] for row in connection.execute("SELECT id FROM requests")}
-    finally:
-        connection.close()
-
-
-def may_ask(server: Serving, secret: str) -> bool:
-    headers = {"content-type": "application/json"}
-    if secret:
-        headers["authorization"] = f"Bearer {secret}"
-    connection = connect(server)
-    try:
-        connection.request(
-            "POST", "/v1/chat/completions", b'{"model":"sim","max_tokens":1,"messages":[]}', headers
-        )
-        status = connection.getresponse().status
-    finally:
-        connection.close()
-    assert status in {200, 401}
-    return status == 200
-
-
-def refuses(server: Serving) -> bool:
-    host, port = server.url.removeprefix("http://").split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except ConnectionError:
-        return True
-    return False
-
-
-def read_rest(response: http.client.HTTPResponse) -> bytes:
-    """What still comes, also of a body that breaks off."""
-    try:
-        return response.read()
-    except http.client.IncompleteRead as error:
-        return error.partial

@@ -1,12 +1,13 @@
 """The grammar of faults: what is written is read back, and every mistake says what is wrong."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.core.errors import ConfigurationError
@@ -53,6 +54,7 @@ def any_fault(draw: st.DrawFn) -> Any:
     return msgspec.convert({"kind": kind, **fields}, KINDS[kind])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(any_fault())
 def test_every_fault_is_read_back_as_it_was_written(fault):
     """`parse(form(fault)) == fault`, whatever its options."""
@@ -107,6 +109,7 @@ def test_a_mistake_says_what_is_wrong(line, says):
     assert says in str(caught.value)
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(max_size=60))
 def test_any_text_is_a_fault_or_a_configuration_error(text):
     """Nothing else escapes."""
@@ -122,3 +125,18 @@ def test_the_manual_names_every_kind_and_every_option():
         shared = {"name", "rate", "from", "to", "times", "direction", "at", "path"}
         for field in msgspec.structs.fields(fault):
             assert field.encode_name in shared or f"`{field.encode_name}" in row, (kind, field.encode_name)
+
+
+def test_every_fault_in_the_manual_is_valid():
+    """What the manual tells to type is of the grammar."""
+    text = DOCS.read_text(encoding="utf-8")
+    found = re.findall(r"""--fault (?:'([^']+)'|([a-z][^\s`]+))""", text)
+    assert len(found) > 8
+    for quoted, plain in found:
+        parse(quoted or plain)
+
+
+def test_the_example_in_the_manual_runs():
+    """As printed."""
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, "docs/chaos.md", "exec"), {})

@@ -4,7 +4,7 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.testing.chaos_http import Body, End, Framer, Head, Opaque
@@ -55,6 +55,7 @@ def follow(framer, reads):
     return joined
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.sampled_from(MESSAGES), max_size=4), st.lists(st.integers(0, 400), max_size=40))
 def test_messages_are_the_same_wherever_the_reads_fall(messages, cuts):
     """Parts do not depend on the reads, and joined they are the stream."""
@@ -65,6 +66,7 @@ def test_messages_are_the_same_wherever_the_reads_fall(messages, cuts):
     assert b"".join(part.raw for part in whole) == data
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=20), st.booleans())
 def test_any_bytes_come_out_as_they_went_in(data, cuts, responses):
     """The tracker never raises and never loses or makes a byte."""
@@ -122,6 +124,7 @@ LINE_END = st.sampled_from([b"\n", b"\r\n", b"\r"])
 PAYLOAD = st.sampled_from([b'{"a": 1}', b"[DONE]", "ü€😀".encode(), b"", b" x "])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(st.tuples(st.sampled_from([b"data: ", b"data:", b": ", b"id: "]), PAYLOAD, LINE_END, LINE_END)),
     st.lists(st.integers(0, 300), max_size=30),
@@ -156,6 +159,7 @@ def test_an_event_without_end_is_not_collected():
     assert (last.data, after.data) == (None, b"y")
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.binary(min_size=2, max_size=40).filter(lambda data: b"\n" not in data and b"\r" not in data),
     st.integers(),

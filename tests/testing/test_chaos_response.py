@@ -19,7 +19,7 @@ EVENTS = [event(number) for number in range(4)]
 ALL = [
     "http_hang", "http_hang,ms=9", "http_reset", "http_fin", "http_status,code=500", "http_redirect",
     "http_garbage", "http_gzip_bomb,mb=1", "http_body_flood,mb=1", "http_header_flood,count=20",
-    "http_content_type", "http_trickle,bytes_per_second=100", "sse_reset@2", "sse_fin@done", "sse_end@1",
+    "http_content_type", "http_trickle,bytes_per_second=1000000", "sse_reset@2", "sse_fin@done", "sse_end@1",
     "sse_hang@1", "sse_hang@1,ms=50", "sse_half@1", "sse_bad_utf8@2", "sse_long_line@0,mb=1", "sse_double_done",
     "sse_reset@0", "sse_half@9", "sse_reset@99",
 ]  # fmt: skip
@@ -59,15 +59,15 @@ def joined(out):
     return b"".join(piece for _, piece in out if isinstance(piece, bytes))
 
 
-@settings(max_examples=150)
-@given(
-    st.lists(st.sampled_from(ALL), min_size=1, max_size=3, unique=True),
-    st.sampled_from([JSON, stream(4), stream(2) + JSON, JSON + stream(3)]),
-    st.lists(st.integers(0, 900), max_size=25),
-    st.integers(0, 50),
-)
-def test_decisions_do_not_depend_on_how_the_bytes_come(lines, data, points, seed):
-    """Split anywhere: the same bytes, the same cut or hold at the same place, the same hits."""
+CASES = {
+    "lines": st.lists(st.sampled_from(ALL), min_size=1, max_size=3, unique=True),
+    "data": st.sampled_from([JSON, stream(4), stream(2) + JSON, JSON + stream(3)]),
+    "points": st.lists(st.integers(0, 900), max_size=25),
+    "seed": st.integers(0, 50),
+}
+
+
+def check_splits(lines, data, points, seed):
     bounds = sorted({min(point, len(data)) for point in points} | {0, len(data)})
     reads = [data[start:end] for start, end in itertools.pairwise(bounds)]
     whole = answer(data, *lines, request=GET * 2, seed=seed, fin=True)
@@ -77,6 +77,21 @@ def test_decisions_do_not_depend_on_how_the_bytes_come(lines, data, points, seed
         piece for _, piece in whole[0] if not isinstance(piece, bytes)
     ]
     assert split[1] == whole[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(**CASES)
+def test_decisions_do_not_depend_on_how_the_bytes_come(lines, data, points, seed):
+    """Split anywhere: the same bytes, the same cut or hold at the same place, the same hits."""
+    check_splits(lines, data, points, seed)
+
+
+@pytest.mark.long
+@settings(max_examples=3000, deadline=None)
+@given(**CASES)
+def test_decisions_do_not_depend_on_how_the_bytes_come_many_times(lines, data, points, seed):
+    """The same with the full count."""
+    check_splits(lines, data, points, seed)
 
 
 def test_split_at_every_single_byte_changes_nothing():

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.core.errors import ConfigurationError
@@ -62,6 +62,7 @@ def test_latency_shifts_pieces_and_the_end():
     assert out == [(200, b"a"), (250, b"b"), (260, Cut.FIN)]
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.integers(0, 10**6))
 def test_jitter_stays_in_its_range_and_keeps_the_order(gaps, seed):
     """Every piece within ms +- jitter of its time or right behind its forerunner, never before it."""
@@ -145,6 +146,7 @@ def cuts(pieces):
     return ends
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.binary(min_size=1, max_size=400),
     st.lists(st.integers(1, 100), max_size=8),
@@ -174,11 +176,11 @@ def test_split_means_what_it_says():
 
 def test_a_slow_line_makes_its_reader_pause_and_go_on():
     """`full` follows the bytes that wait, not the bytes that came."""
-    made = link("bandwidth,bytes_per_second=1000", most_bytes=100)
+    made = link("bandwidth,bytes_per_second=1000", most_bytes=600)
     made.feed(0, b"x" * 60)
     assert not made.full
     made.feed(0, b"x" * 60)
-    assert made.full
+    assert made.full  # a piece costs its bytes and some 256 for itself
     while made.full:
         made.take(made.wake_at or 0)
     assert not made.full

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError, StoreFailed
+from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.keys import KeyEntry, digest
 from slipstream.server.messages import Keys
 from slipstream.server.sessions import Sessions
@@ -74,7 +74,7 @@ class Access:
             if version != self._version:
                 self._keys, self._version = tuple(self._store.active()), version
                 self._had_keys = self._had_keys or bool(self._keys)
-        except StoreFailed as error:
+        except SlipstreamError as error:
             if not self.failure:
                 _log.error("the keys cannot be read, those known go on being valid: %s", error)
             self.failure = str(error)

@@ -76,7 +76,7 @@ class ControlState:
     def readiness(self) -> Readiness:
         """Whether requests can be answered now."""
         local = self._local()
-        loading = (local[0],) if local is not None and local[1].state == "loading" else ()
+        loading = (local[0],) if local is not None and local[1].state in {"loading", "failed"} else ()
         serving = any(slot.state is SlotState.READY for slot in self._slots)
         return Readiness(serving and not loading and not self.draining, self.draining, loading)
 

@@ -71,7 +71,7 @@ def bind_public(address: Address) -> socket.socket:
 def allow_descriptors() -> None:
     """Let this process and its children open as many descriptors as they may; many systems begin at 1,024.
 
-    Each connection takes one. Where the bound bites all the same, the kernel keeps connections waiting.
+    Each connection takes one. Where the bound bites all the same, new connections are closed unanswered.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)

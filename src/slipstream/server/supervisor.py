@@ -179,14 +179,10 @@ class Supervisor:
 
     async def _run_workers(self) -> None:
         """Return when the workers were told to end and every process is gone."""
-        watching = asyncio.create_task(self._watch_keys())
-        try:
-            async with asyncio.TaskGroup() as running:
-                for slot in self._slots:
-                    running.create_task(slot.run())
-        finally:
+        async with asyncio.TaskGroup() as running:
+            watching = running.create_task(self._watch_keys())
+            await asyncio.wait([running.create_task(slot.run()) for slot in self._slots])
             watching.cancel()
-            await asyncio.wait((watching,))
 
     def _stop(self, seconds: float) -> None:
         """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""

@@ -9,12 +9,14 @@ from collections.abc import Set as AbstractSet
 
 from slipstream.testing.chaos_toxics import Cut, Hold, Piece, Stage, Timed
 
+_PIECE_BYTES = 256  # what a piece costs beside its bytes, so that a bound holds for one-byte reads too
+
 
 class Link:
     """A bounded queue in front of a chain of machines.
 
     Args:
-        most_bytes: beyond so many bytes waiting the link is `full`, and its reader must pause.
+        most_bytes: with so many waiting the link is `full`, and its reader must pause.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -35,7 +37,7 @@ class Link:
     def feed(self, now: int, piece: bytes | Cut) -> None:
         """Take what came in."""
         self._inbox.append((now, piece))
-        self._waiting += len(piece) if isinstance(piece, bytes) else 0
+        self._waiting += _size(piece)
 
     @property
     def full(self) -> bool:
@@ -94,8 +96,12 @@ class Link:
             if not self._inbox:
                 return None
             at, piece = self._inbox.popleft()
-            self._flowing = len(piece) if isinstance(piece, bytes) else 0
+            self._flowing = _size(piece)
             self._flow = _through(self._stages, at, piece)
+
+
+def _size(piece: Piece) -> int:
+    return _PIECE_BYTES + (len(piece) if isinstance(piece, bytes) else 0)
 
 
 def _through(stages: tuple[Stage, ...], at: int, piece: Piece) -> Iterator[Timed]:

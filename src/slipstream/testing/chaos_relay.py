@@ -53,6 +53,9 @@ class Owner(Protocol):
     async def connect(self, side: asyncio.Protocol) -> None:
         """Connect a protocol to the upstream; OSError if that fails."""
 
+    def trusts(self, address: str) -> bool:
+        """Whether an upstream at this address may be sent anything."""
+
     def admit(self, relay: "Relay") -> int | None:
         """Take note of a relay and give its number, on which its dice depend; None = there is no room."""
 
@@ -101,8 +104,16 @@ class Relay:
         try:
             await self._owner.connect(self.upstream)
         except OSError:
-            self._owner.totals.upstream_failed += 1
-            self.cut(Cut.RESET)
+            self.fail()
+
+    def trusts(self, peer: tuple[str, int]) -> bool:
+        """Whether bytes may be sent to this upstream; asked of the address that was really reached."""
+        return self._owner.trusts(peer[0])
+
+    def fail(self) -> None:
+        """There is no upstream: the client's connection is reset."""
+        self._owner.totals.upstream_failed += 1
+        self.cut(Cut.RESET)
 
     def refit(self) -> None:
         """Put in the machines of the faults that are active now; those that stay keep their state."""
@@ -181,11 +192,14 @@ class Relay:
         if not self.client.connected and not self.upstream.connected and not dialling:
             self._owner.ended(self)
 
-    def ended_input(self) -> None:
-        """One peer has nothing more to send; over if nobody can hear anything any more either."""
-        both = self.client.input_ended and self.upstream.input_ended
-        stuck = self._down.held if self.client.input_ended else self._up.held
-        if stuck or (both and (self._down.held or self._up.held)):
+    def close_if_over(self) -> None:
+        """One peer has nothing more to send: over if both have, or if a fault holds what the other may send.
+
+        A client that closes cannot be told from one that half-closes; behind a hang it is taken to be gone.
+        """
+        client_gone = self.client.input_ended and self._down.held
+        upstream_gone = self.client.output_ended and self._up.held
+        if client_gone or upstream_gone:
             self.cut(Cut.CLOSE)
         elif self.client.output_ended and self.upstream.output_ended:
             self.abort()
@@ -227,6 +241,8 @@ class Side(asyncio.Protocol):
             self._relay.begin()
         elif self._relay.closing:
             self.drop(reset=False)
+        elif not self._relay.trusts(stream.get_extra_info("peername")):
+            self._relay.fail()
         else:
             self.pump()
 
@@ -246,7 +262,7 @@ class Side(asyncio.Protocol):
             return False
         self._inbound.feed(clock.monotonic_ns(), Cut.FIN)
         self.peer.pump()
-        self._relay.ended_input()
+        self._relay.close_if_over()
         return True
 
     def pause_writing(self) -> None:
@@ -306,7 +322,7 @@ class Side(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
         self.output_ended = True
-        self._relay.ended_input()
+        self._relay.close_if_over()
 
     def _pause(self) -> None:
         if self._reading and self._transport is not None and not self._transport.is_closing():
