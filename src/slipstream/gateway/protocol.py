@@ -30,6 +30,9 @@ PIPELINED_MAX = 32
 RATE_GRACE_SECONDS = 10.0
 """Over how long the least body rate is measured."""
 
+FIRST_WORD_SECONDS = 1.0
+"""While draining, how long a connection that has just been made may take to send its first request."""
+
 
 class Service(Protocol):
     """What the protocol hands requests to."""
@@ -64,6 +67,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._hosts = 0
         self._closing = False
+        self._answered = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away when there are too many."""
@@ -71,8 +75,6 @@ class GatewayProtocol(HttpToolsProtocol):
         if len(self.connections) > self._settings.connections:
             self._service.counters.count("connections_refused")
             self._refuse_now(Unavailable("Too many connections.", hint="Try again.", retry_after_seconds=1.0))
-        elif self._service.draining:
-            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left: whatever is done for it ends now."""
@@ -181,7 +183,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """What this connection is late with, empty if nothing; `now` is the loop's time."""
         settings, age = self._settings, now - self._since
         if self._phase == "idle":
-            return "idle" if age > settings.keep_alive_seconds else ""
+            allowed = FIRST_WORD_SECONDS if self._service.draining else settings.keep_alive_seconds
+            return "idle" if age > allowed else ""
         if self._phase == "header":
             return "header" if age > settings.header_seconds else ""
         if self._phase == "body":
@@ -212,10 +215,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def end_when_idle(self) -> None:
         """Draining: close now, or after the answer that is under way."""
-        if self._exchange is None and self._incoming is None:
-            self.transport.close()
-        elif self._exchange is not None:
+        if self._exchange is not None:
             self._exchange.keep_alive = False
+        elif self._incoming is None and self._answered:
+            self.transport.close()  # a new one may have its request on the way: `overdue` gives it a moment
 
     def stop(self) -> None:
         """The time for draining is over: the answer under way ends with an error."""
@@ -259,6 +262,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def _finished(self, exchange: Exchange) -> None:
         """The answer is out: on to the next request, or wait for one."""
         self._exchange = None
+        self._answered = True
         if exchange.gone or self.transport.is_closing():
             return
         if not exchange.complete:
