@@ -87,7 +87,7 @@ def test_decisions_do_not_depend_on_how_the_bytes_come(lines, data, points, seed
 
 
 @pytest.mark.long
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=8000, deadline=None)
 @given(**CASES)
 def test_decisions_do_not_depend_on_how_the_bytes_come_many_times(lines, data, points, seed):
     """The same with the full count."""

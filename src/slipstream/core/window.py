@@ -17,20 +17,27 @@ class Window:
         self._second = 0
         self._sum = 0
 
-    def add(self, now_ns: int, by: int = 1) -> None:
-        """Count. `by` may be negative to take back what was counted; no second falls below zero."""
+    def add(self, now_ns: int) -> None:
+        """Count one."""
         second = now_ns // SECOND_NS
-        if second != self._second:
+        if second > self._second:
             self._advance(second)
-        place = second % self._length
-        before = self._counts[place]
-        after = self._counts[place] = max(0, before + by)
-        self._sum += after - before
+        self._counts[self._second % self._length] += 1
+        self._sum += 1
+
+    def take_back(self) -> None:
+        """Forget the youngest that was counted, if any is left."""
+        for second in range(self._second, self._second - self._length, -1):
+            place = second % self._length
+            if self._counts[place]:
+                self._counts[place] -= 1
+                self._sum -= 1
+                return
 
     def total(self, now_ns: int) -> int:
         """The sum over the window that ends now."""
         second = now_ns // SECOND_NS
-        if second != self._second:
+        if second > self._second:
             self._advance(second)
         return self._sum
 
@@ -41,13 +48,11 @@ class Window:
 
     def _advance(self, second: int) -> None:
         passed = second - self._second
-        if passed < 0:  # told an earlier time than before: it belongs to the second that is open
-            return
-        self._second = second
         if passed >= self._length:
             self.clear()
-            return
-        for each in range(second - passed + 1, second + 1):
-            place = each % self._length
-            self._sum -= self._counts[place]
-            self._counts[place] = 0
+        else:
+            for each in range(self._second + 1, second + 1):
+                place = each % self._length
+                self._sum -= self._counts[place]
+                self._counts[place] = 0
+        self._second = second

@@ -1,0 +1,215 @@
+"""What is known of one endpoint (an upstream, for one of its models), and every request that is at it.
+
+A request that is sent to it is a `Visit`: an entry in its register from `begin` to `leave`, so nothing
+can be counted that is not there. Synchronous, told the time; ignorant of what an endpoint is.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Generic, Literal, TypeVar
+
+import msgspec
+
+from slipstream.core.breaker import RULES, Breaker, BreakerRules
+from slipstream.core.pace import Pace
+
+T = TypeVar("T")
+
+Condition = Literal["closed", "open", "half_open", "ejected", "held"]
+
+
+class EndpointSnapshot(msgspec.Struct, frozen=True):
+    """An endpoint as it is now, for a status page. Times in the units of their names."""
+
+    upstream: str
+    model: str
+    state: Condition
+    """closed = it takes requests; open = it failed; ejected = far worse than its peers;
+    half_open = one request tries it; held = it asked us to come back later."""
+    why: str
+    """What its state is due to; empty where it is closed."""
+    seconds_left: float
+    """Until it is tried again, as far as that is known."""
+    in_flight: int
+    requests: int
+    """In the last 10 s."""
+    failures: int
+    ttft_ms: float | None
+    """Estimated time to the first byte of a stream, else of a whole answer."""
+    weight: float
+    caches_prompts: bool
+    trips: int
+    """How often it was taken out since the start."""
+
+
+class Endpoint(Generic[T]):
+    """One endpoint. `what` is the caller's own: whatever has to be talked to."""
+
+    __slots__ = (
+        "breaker",
+        "caches_prompts",
+        "held_until_ns",
+        "held_why",
+        "label",
+        "model",
+        "paces",
+        "seed",
+        "visits",
+        "weight",
+        "what",
+    )
+
+    def __init__(
+        self,
+        what: T,
+        label: str,
+        model: str,
+        *,
+        rules: BreakerRules = RULES,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.what = what
+        self.label = label
+        self.model = model
+        self.weight = 1.0
+        self.caches_prompts = False
+        self.breaker = Breaker(rules, chance=chance)
+        self.held_until_ns = 0
+        self.held_why = ""
+        self.paces = (Pace(), Pace())
+        """Of whole answers, and of streams: the one begins when the other ends."""
+        self.seed = int.from_bytes(hashlib.blake2b(label.encode(), digest_size=8).digest(), "little")
+        self.visits: set[Visit[T]] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are at it."""
+        return len(self.visits)
+
+    def is_free(self, now_ns: int) -> bool:
+        """Whether it takes requests."""
+        return self.breaker.is_closed and now_ns >= self.held_until_ns
+
+    def may_probe(self, now_ns: int) -> bool:
+        """Whether one request may see how it is by now."""
+        return self.breaker.may_probe(now_ns) and now_ns >= self.held_until_ns
+
+    def ready_ns(self, now_ns: int) -> int | None:
+        """When it may take a request; None = as soon as its probe is over, whenever that is."""
+        if self.breaker.is_closed:
+            return max(now_ns, self.held_until_ns)
+        if self.breaker.probe is not None:
+            return None
+        return max(now_ns, self.held_until_ns, self.breaker.until_ns)
+
+    def begin(self, now_ns: int, *, streamed: bool = False, limit_ns: int = 0) -> "Visit[T]":
+        """Send a request to it; the caller owes the visit a `leave`. Not closed: it is the probe."""
+        return Visit(self, now_ns, streamed=streamed, limit_ns=limit_ns)
+
+    def hold(self, now_ns: int, seconds: float, why: str) -> None:
+        """It asked not to be asked for so long."""
+        self.held_until_ns = max(self.held_until_ns, now_ns + int(seconds * 1e9))
+        self.held_why = why
+
+    def condition(self, now_ns: int) -> tuple[Condition, str, float]:
+        """Its state, what that is due to, and the seconds until it is tried again."""
+        breaker = self.breaker
+        if not breaker.is_closed:
+            left = max(0.0, (max(breaker.until_ns, self.held_until_ns) - now_ns) / 1e9)
+            state: Condition = "half_open" if now_ns >= breaker.until_ns else "open"
+            return ("ejected" if breaker.is_ejected and state == "open" else state), breaker.why, left
+        if now_ns < self.held_until_ns:
+            return "held", self.held_why, (self.held_until_ns - now_ns) / 1e9
+        return "closed", "", 0.0
+
+    def snapshot(self, now_ns: int) -> EndpointSnapshot:
+        """All that a status page shows."""
+        state, why, left = self.condition(now_ns)
+        requests, failures = self.breaker.counts(now_ns)
+        estimate = self.paces[True].estimate_ns or self.paces[False].estimate_ns
+        return EndpointSnapshot(
+            upstream=self.label,
+            model=self.model,
+            state=state,
+            why=why,
+            seconds_left=left,
+            in_flight=len(self.visits),
+            requests=requests,
+            failures=failures,
+            ttft_ms=estimate / 1e6 if estimate else None,
+            weight=self.weight,
+            caches_prompts=self.caches_prompts,
+            trips=self.breaker.trips,
+        )
+
+
+class Visit(Generic[T]):
+    """One request at one endpoint. Judged once (or never, when its client left), and left once.
+
+    `limit_ns`: a probe that is not answered within it has failed; 0 = no limit of its own.
+    """
+
+    __slots__ = ("_epoch", "_verdict", "endpoint", "is_probe", "limit_ns", "pace", "started_ns")
+
+    def __init__(self, endpoint: Endpoint[T], now_ns: int, *, streamed: bool, limit_ns: int) -> None:
+        breaker = endpoint.breaker
+        self.endpoint = endpoint
+        self.started_ns = now_ns
+        self.pace = endpoint.paces[streamed]
+        self.limit_ns = limit_ns
+        self.is_probe = not breaker.is_closed
+        self._verdict = ""
+        if self.is_probe:
+            assert breaker.probe is None
+            breaker.probe = self
+        self._epoch = breaker.epoch
+        endpoint.visits.add(self)
+
+    def answer(self, now_ns: int) -> None:
+        """Its first byte has come, and it is no error."""
+        took_ns = now_ns - self.started_ns
+        self._verdict = "answered"
+        self.pace.see(took_ns, now_ns)
+        breaker = self.endpoint.breaker
+        if breaker.epoch != self._epoch:
+            return
+        if self.is_probe:
+            breaker.settle(now_ns, self, "still slow" if 0 < self.limit_ns < took_ns else "")
+            self._epoch = breaker.epoch
+        else:
+            breaker.succeed(now_ns)
+
+    def excuse(self, now_ns: int) -> None:
+        """It was answered with the client's own mistake: the endpoint lives, and that is all it says."""
+        self._verdict = "excused"
+        if self.is_probe:
+            self.endpoint.breaker.settle(now_ns, self, "")
+
+    def fail(self, now_ns: int, why: str) -> None:
+        """It failed, or broke after it had been answered."""
+        breaker = self.endpoint.breaker
+        before, self._verdict = self._verdict, "failed"
+        if breaker.epoch != self._epoch or before == "failed":
+            return
+        if breaker.probe is self:
+            breaker.settle(now_ns, self, why)
+        elif before == "answered":
+            breaker.fail_late(now_ns, why)
+        else:
+            breaker.fail(now_ns, why)
+
+    def fail_silent(self, now_ns: int, why: str) -> None:
+        """Its first byte did not come in time."""
+        self.pace.see_at_least(now_ns - self.started_ns, now_ns)
+        self.fail(now_ns, why)
+
+    def leave(self, now_ns: int) -> None:
+        """It is over, however it ended; may be called twice."""
+        if self not in self.endpoint.visits:
+            return
+        self.endpoint.visits.discard(self)
+        if not self._verdict:  # its client has left, or somebody else's limit said no
+            self.pace.see_at_least(now_ns - self.started_ns, now_ns)
+        if self.is_probe:
+            self.endpoint.breaker.let_go(self)
