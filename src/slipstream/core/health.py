@@ -176,7 +176,8 @@ class Visit(Generic[T]):
             return
         if self.is_probe:
             breaker.settle(now_ns, self, "still slow" if 0 < self.limit_ns < took_ns else "")
-            self._epoch = breaker.epoch
+            if breaker.is_closed:  # should it break later, that counts
+                self._epoch = breaker.epoch
         else:
             breaker.succeed(now_ns)
 
@@ -209,7 +210,7 @@ class Visit(Generic[T]):
         if self not in self.endpoint.visits:
             return
         self.endpoint.visits.discard(self)
-        if not self._verdict:  # its client has left, or somebody else's limit said no
+        if not self._verdict and self.pace.estimate_ns:  # its client left: it would have taken longer
             self.pace.see_at_least(now_ns - self.started_ns, now_ns)
         if self.is_probe:
             self.endpoint.breaker.let_go(self)

@@ -47,7 +47,7 @@ class Recorder:
         for item in items:
             try:
                 record = _decode(item)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 _log.error("a worker sent a record that cannot be read: %s", error)
                 self._counters.count("records_dropped")
             else:
