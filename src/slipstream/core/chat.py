@@ -20,6 +20,8 @@ class Route(Enum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
 
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is a Python call for each look-up
+
 
 class ChatRequest:
     """One request to a model. Frozen but for `body`, which follows the fields when one is replaced.
@@ -41,13 +43,13 @@ class ChatRequest:
         self.route = route
         self.fields = fields
         self.body = body
-        self.model = _read(fields, "model", _STRING) or ""
-        self.stream = _read(fields, "stream", _FLAG) or False
-        self.user = _read(fields, "user", _STRING) or ""
-        self.max_tokens = _read(fields, "max_completion_tokens", _COUNT) or _read(
-            fields, "max_tokens", _COUNT
-        )
-        options = _read(fields, "stream_options", _OPTIONS)
+        self.model = (_read(fields, "model", _STRING) if "model" in fields else None) or ""
+        self.stream = (_read(fields, "stream", _FLAG) if "stream" in fields else None) or False
+        self.user = (_read(fields, "user", _STRING) if "user" in fields else None) or ""
+        self.max_tokens = _read(fields, "max_tokens", _COUNT) if "max_tokens" in fields else None
+        if "max_completion_tokens" in fields:
+            self.max_tokens = _read(fields, "max_completion_tokens", _COUNT)
+        options = _read(fields, "stream_options", _OPTIONS) if "stream_options" in fields else None
         self.include_usage = options is not None and bool(options.include_usage)
 
     def adding(self, name: str, raw: bytes) -> "ChatRequest":
@@ -85,7 +87,7 @@ _STRING = msgspec.json.Decoder(str | None)
 _FLAG = msgspec.json.Decoder(bool | None)
 _COUNT = msgspec.json.Decoder(int | None)
 _OPTIONS = msgspec.json.Decoder(_StreamOptions | None)
-_REQUIRED = {Route.CHAT: "messages", Route.COMPLETIONS: "prompt", Route.EMBEDDINGS: "input"}
+REQUIRED = {Route.CHAT: "messages", Route.COMPLETIONS: "prompt", Route.EMBEDDINGS: "input"}
 _KEY = re.compile(rb'[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:[ \t\r\n]*')
 _NEXT = re.compile(rb"[ \t\r\n]*([,}])")
 
@@ -113,7 +115,7 @@ def parse(route: Route, body: bytes) -> ChatRequest:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
     if not _is_compact(body, fields):
         _refuse_duplicates(body, fields)
-    required = _REQUIRED[route]
+    required = REQUIRED[route]
     if required not in fields:
         raise BadRequest(f"The field `{required}` is missing.", param=required, code="missing_field")
     if route is Route.CHAT and not bytes(fields["messages"]).startswith(b"["):
@@ -127,11 +129,8 @@ def join(fields: dict[str, msgspec.Raw]) -> bytes:
 
 
 def _read(fields: dict[str, msgspec.Raw], name: str, decoder: msgspec.json.Decoder[T]) -> T | None:
-    raw = fields.get(name)
-    if raw is None:
-        return None
     try:
-        return decoder.decode(raw)
+        return decoder.decode(fields[name])
     except msgspec.ValidationError as error:
         message = str(error).replace("`str | null`", "a string").replace("`int | null`", "a whole number")
         raise BadRequest(f"`{name}`: {message}.", param=name, code="wrong_type") from None

@@ -6,7 +6,7 @@ No message text is ever held here (DESIGN §7).
 
 import os
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
@@ -20,14 +20,24 @@ STEPS_MAX = 64
 
 
 class Step(msgspec.Struct, array_like=True):
-    """One stretch of a request's time: `name`, start and duration in ns since arrival.
+    """One stretch of a request's time: `name`, start and duration in ns.
 
-    Usable as a context manager by way of `Record.step`; a step left open has `duration_ns == -1`.
+    While its record is open, `start_ns` is on the monotonic clock; closing the record makes it relative
+    to the arrival. A step that is not over has `duration_ns == -1`. It is its own context manager.
     """
 
     name: str
     start_ns: int
     duration_ns: int = -1
+
+    def __enter__(self) -> None:
+        """The clock runs since `Record.step`."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.duration_ns < 0:  # else the record was closed meanwhile
+            self.duration_ns = clock.monotonic_ns() - self.start_ns
 
 
 class Record(msgspec.Struct, omit_defaults=True):
@@ -79,18 +89,21 @@ class Record(msgspec.Struct, omit_defaults=True):
         """Nanoseconds since the request arrived."""
         return clock.monotonic_ns() - self.origin_ns
 
-    def step(self, name: str) -> "OpenStep":
-        """Time a step of the way: `with record.step("admit"): ...`."""
-        return OpenStep(self, name)
-
-    def add_step(self, name: str, start_ns: int, duration_ns: int = -1) -> Step:
-        """Write down a step that is timed elsewhere; ns since arrival, -1 = not over yet."""
-        step = Step(name, start_ns, duration_ns)
-        if len(self.steps) < STEPS_MAX and self.origin_ns:
+    def step(self, name: str) -> Step:
+        """Time a step of the way: `with record.step("admit"): ...`; it is kept however its block ends."""
+        step = Step(name, clock.monotonic_ns())
+        if self.origin_ns and len(self.steps) < STEPS_MAX:
             self.steps.append(step)
         else:
             self.steps_dropped += 1
         return step
+
+    def add_step(self, name: str, start_ns: int, duration_ns: int) -> None:
+        """Write down a step that was timed elsewhere; its start is in ns since arrival."""
+        if self.origin_ns and len(self.steps) < STEPS_MAX:
+            self.steps.append(Step(name, self.origin_ns + start_ns, duration_ns))
+        else:
+            self.steps_dropped += 1
 
     def fail(self, error: SlipstreamError) -> None:
         """Take down why the request was not served: refused (the caller's or a limit's doing) or failed."""
@@ -104,31 +117,13 @@ class Record(msgspec.Struct, omit_defaults=True):
 
         The monotonic origin is forgotten: it means nothing in another process.
         """
-        self.duration_ns = self.since_arrival()
+        origin_ns = self.origin_ns
+        self.duration_ns = clock.monotonic_ns() - origin_ns
         for step in self.steps:
+            step.start_ns -= origin_ns
             if step.duration_ns < 0:
                 step.duration_ns = self.duration_ns - step.start_ns
         self.origin_ns = 0
-
-
-class OpenStep:
-    """A step that is being timed; it is kept however its block ends."""
-
-    __slots__ = ("_name", "_record", "_step")
-
-    def __init__(self, record: Record, name: str) -> None:
-        self._record = record
-        self._name = name
-
-    def __enter__(self) -> Self:
-        self._step = self._record.add_step(self._name, clock.monotonic_ns() - self._record.origin_ns)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._step.duration_ns < 0:  # else the record was closed meanwhile
-            self._step.duration_ns = clock.monotonic_ns() - self._record.origin_ns - self._step.start_ns
 
 
 def open_record(*, route: str, request_id: str = "") -> Record:

@@ -2,9 +2,10 @@
 
 import hashlib
 
+import msgspec
 from msgspec import Struct
 
-from slipstream.core.chat import ChatRequest, Route, parse
+from slipstream.core.chat import REQUIRED, ChatRequest, Route, parse
 from slipstream.core.errors import BadRequest
 from slipstream.core.record import Record
 
@@ -34,22 +35,13 @@ def read(call: Call, record: Record, salt: bytes) -> ChatRequest:
         raise BadRequest("`model` is longer than any name.", param="model", code="wrong_type")
     record.model_asked = request.model
     record.stream = request.stream
-    record.prompt_hash = _digest(
-        salt, *(request.fields.get(name) for name in ("messages", "prompt", "input"))
-    )
-    parameters = sorted(name for name in request.fields if name not in _NOT_PARAMETERS)
+    fields = request.fields
+    record.prompt_hash = _digest(salt, fields[REQUIRED[request.route]])
+    parameters = {name: fields[name] for name in sorted(fields.keys() - _NOT_PARAMETERS)}
     if parameters:
-        record.parameters_hash = _digest(
-            salt, *(v for n in parameters for v in (n.encode(), request.fields[n]))
-        )
+        record.parameters_hash = _digest(salt, msgspec.json.encode(parameters))
     return request
 
 
-def _digest(salt: bytes, *parts: object) -> str:
-    hashed = hashlib.blake2b(digest_size=HASH_BYTES, key=salt)
-    for part in parts:
-        if part is not None:
-            view = memoryview(part)  # type: ignore[arg-type]
-            hashed.update(len(view).to_bytes(8, "little"))
-            hashed.update(view)
-    return hashed.hexdigest()
+def _digest(salt: bytes, data: bytes | msgspec.Raw) -> str:
+    return hashlib.blake2b(data, digest_size=HASH_BYTES, key=salt).hexdigest()

@@ -1,7 +1,6 @@
 """The OpenAI dialect: which path is which call, and how the way's items become an HTTP answer."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 import msgspec
@@ -81,17 +80,16 @@ class OpenAIApi:
         record.in_flight = self._in_flight
         streamed = False
         try:
-            async with contextlib.aclosing(items):
-                async for item in items:
-                    if isinstance(item, Head):
-                        streamed = item.streamed
-                        _begin(exchange, item, record)
-                        continue
-                    events = item.events
-                    exchange.write(events[0] if len(events) == 1 else b"".join(events))
-                    if exchange.flow.write_paused:
-                        await exchange.drain()
-                exchange.finish()
+            async for item in items:
+                if isinstance(item, Head):
+                    streamed = item.streamed
+                    _begin(exchange, item, record)
+                    continue
+                events = item.events
+                exchange.write(events[0] if len(events) == 1 else b"".join(events))
+                if exchange.flow.write_paused:
+                    await exchange.drain()
+            exchange.finish()
         except SlipstreamError as error:
             self._counters.count("requests_refused" if error.status < 500 else "requests_failed")
             if not exchange.started:
@@ -108,6 +106,7 @@ class OpenAIApi:
                 self._shut_down(exchange, streamed)
             raise
         finally:
+            await items.aclose()
             self._in_flight -= 1
             if exchange.gone:
                 self._counters.count("requests_aborted")
@@ -135,9 +134,12 @@ class OpenAIApi:
 
     async def _forward(self, exchange: Exchange) -> None:
         """Any other request of the API goes to the upstream as it is."""
+        record = open_record(route="forward")
+        if climbs(exchange.path):
+            self._refused(exchange, record, BadRequest("The path leads out of the API.", code="invalid_path"))
+            return
         query = b"?" + exchange.query if exchange.query else b""
         path = (exchange.path.removeprefix(b"/v1") + query).decode("latin-1")
-        record = open_record(route="forward")
         request = Forward(
             exchange.method.decode("ascii"),
             path,
@@ -164,6 +166,14 @@ class OpenAIApi:
             exchange.respond(error.status, JSON, error_body(error), error_headers(error))
             return
         exchange.respond(200, JSON, self._models())
+
+
+def climbs(path: bytes) -> bool:
+    """Whether a path has dot segments, plain or escaped: they would lead out of the upstream's base path."""
+    plain = path.lower().replace(b"%2e", b".")
+    for separator in (b"%2f", b"%5c", b"\\"):
+        plain = plain.replace(separator, b"/")
+    return any(segment in (b".", b"..") for segment in plain.split(b"/"))
 
 
 class ModelRow(msgspec.Struct):
@@ -193,7 +203,5 @@ def _begin(exchange: Exchange, head: Head, record: Record) -> None:
 
 def _headers(record: Record, more: Pairs) -> list[tuple[bytes, bytes]]:
     """The headers of every answer: its id, and the steps up to its first byte."""
-    steps = ", ".join(
-        [f"{step.name};dur={step.duration_ns / 1e6:.3f}" for step in record.steps if step.duration_ns >= 0]
-    )
+    steps = ", ".join([f"{s.name};dur={s.duration_ns / 1e6:.3f}" for s in record.steps if s.duration_ns >= 0])
     return [(b"x-request-id", record.id.encode()), (b"server-timing", steps.encode()), *more]
