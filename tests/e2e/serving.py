@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def serving(folder: Path, *arguments: str, ready: bool = True, **environ: str) -
         yield server
     finally:
         end(process)
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def _get_ready(server: Serving) -> int:

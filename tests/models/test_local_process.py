@@ -27,7 +27,7 @@ import asyncio, sys
 from pathlib import Path
 from slipstream.config.settings import Local
 from slipstream.core.meters import Counters
-from slipstream.models.local_process import LocalProcess
+from slipstream.models.local_process import LocalProcess, threads_for
 
 async def main():
     process = LocalProcess(Local(slots=1, context_tokens=512, threads=1), Path(sys.argv[1]), counters=Counters())
@@ -176,3 +176,8 @@ def test_the_back_off_doubles_to_its_cap_and_spreads() -> None:
     assert whole == sorted(whole)
     assert whole[-1] == BACK_OFF_SECONDS_MAX
     assert back_off(3, 0.0) == back_off(3, 1.0) / 2
+
+
+def test_a_core_is_left_to_the_gateway() -> None:
+    """Where there are more than two; a small machine uses what it has."""
+    assert [threads_for(cores) for cores in (1, 2, 3, 8)] == [1, 2, 2, 7]

@@ -1,5 +1,6 @@
 """Asking a real server, killing it, and looking at what it left."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -112,11 +113,17 @@ def may_ask(server: Serving, secret: str) -> bool:
     return status == 200
 
 
-def answers(server: Serving) -> bool:
+def try_once(server: Serving) -> str:
+    """Like `ask_once`, of a server that may be dying; empty where there was no whole answer."""
+    connection = connect(server)
     try:
-        return bool(ask_once(server))
-    except OSError:
-        return False
+        response = ask(connection)
+        response.read()
+        return response.headers["x-request-id"] if response.status == 200 else ""
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()
 
 
 def refuses(server: Serving) -> bool:
@@ -134,3 +141,20 @@ def read_rest(response: http.client.HTTPResponse) -> bytes:
         return response.read()
     except http.client.IncompleteRead as error:
         return error.partial
+
+
+def workers(server: Serving) -> list[dict[str, object]]:
+    """What the status says of the workers, however often a worker dies while it is asked."""
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            status, body = server.get("/_slipstream/status", token=server.token)
+            if status == 200:
+                return json.loads(body)["workers"]
+
+
+def committed_if_up(server: Serving) -> set[str]:
+    """Like `committed`; nothing where the worker that is asked dies over it."""
+    try:
+        return committed(server)
+    except (OSError, http.client.HTTPException):
+        return set()

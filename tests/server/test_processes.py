@@ -1,6 +1,6 @@
 """A real server's processes: killed, told to end, told twice. No orphan, and what was committed stays."""
 
-import http.client
+import contextlib
 import os
 import random
 import signal
@@ -16,10 +16,10 @@ import pytest
 from e2e.serving import Serving, serving
 from server.asking import (
     all_gone,
-    answers,
     ask,
     ask_once,
     committed,
+    committed_if_up,
     connect,
     everything_stored,
     leftovers,
@@ -28,7 +28,9 @@ from server.asking import (
     refuses,
     state,
     stored,
+    try_once,
     worker_pid,
+    workers,
 )
 from server.waiting import wait_for
 from slipstream.config.live import live_servers
@@ -188,7 +190,7 @@ def test_no_descriptors_left_is_survived(tmp_path: Path) -> None:
         connections = [socket.create_connection((host, int(port))) for _ in range(100)]
         for each in connections:
             each.close()
-        wait_for(lambda: answers(server))
+        wait_for(lambda: try_once(server))
 
         assert worker_pid(server) == pid
 
@@ -230,24 +232,18 @@ def test_what_cannot_be_served_is_said_in_one_line(
 
 
 @pytest.fixture
-def load() -> Iterator[Callable[[Serving], set[str]]]:
-    """Starts clients that ask until the server is gone; what they got answered."""
+def load() -> Iterator[Callable[[Serving], None]]:
+    """Starts clients that ask until the server is gone."""
     threads: list[threading.Thread] = []
 
-    def start(server: Serving) -> set[str]:
-        answered: set[str] = set()
-
+    def start(server: Serving) -> None:
         def client() -> None:
-            try:
-                while True:
-                    answered.add(ask_once(server))
-            except (OSError, http.client.HTTPException):
-                pass
+            while server.process.returncode is None:
+                try_once(server)
 
         threads.extend(threading.Thread(target=client) for _ in range(4))
         for thread in threads[-4:]:
             thread.start()
-        return answered
 
     yield start
     for thread in threads:
@@ -256,7 +252,7 @@ def load() -> Iterator[Callable[[Serving], set[str]]]:
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_killed_at_random_points_under_load(tmp_path: Path, load: Callable[[Serving], set[str]]) -> None:
+def test_killed_at_random_points_under_load(tmp_path: Path, load: Callable[[Serving], None]) -> None:
     """kill -9 of the supervisor 200 times under load: what it had committed is there, the store is whole."""
     dice = random.Random(7)
     for round_number in range(200):
@@ -268,31 +264,30 @@ def test_killed_at_random_points_under_load(tmp_path: Path, load: Callable[[Serv
             threading.Event().wait(dice.uniform(0.0, 0.4))
             acknowledged = committed(server)
             server.process.kill()
+            server.process.wait()
             wait_for(lambda processes=processes: all_gone(processes))
             assert acknowledged <= everything_stored(server)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_workers_killed_at_random_points_under_load(tmp_path: Path) -> None:
-    """kill -9 of workers 100 times: the slots come back each time, nothing committed is lost."""
+def test_workers_killed_at_random_points_under_load(tmp_path: Path, load: Callable[[Serving], None]) -> None:
+    """kill -9 of a worker 100 times under load: its slot comes back each time, nothing committed is lost."""
     dice = random.Random(8)
     with serving(tmp_path, "--workers", "2", **FAST) as server:
+        load(server)
         seen: set[str] = set()
         for _ in range(100):
-            for _ in range(dice.randrange(20)):
-                try:
-                    ask_once(server)
-                except (OSError, http.client.HTTPException):
-                    continue
-            seen |= committed(server)
-            workers = server.json("/_slipstream/status")["workers"]
-            pid = dice.choice(workers)["pid"]
+            threading.Event().wait(dice.uniform(0.0, 0.2))
+            wait_for(lambda: any(worker["state"] == "ready" for worker in workers(server)))
+            seen |= committed_if_up(server)
+            pid = dice.choice(workers(server))["pid"]
             if pid is not None:
-                os.kill(pid, signal.SIGKILL)
-        wait_for(
-            lambda: {each["state"] for each in server.json("/_slipstream/status")["workers"]} == {"ready"}
-        )
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: {worker["state"] for worker in workers(server)} == {"ready"})
+        assert len(server.processes()) == 3
         server.process.kill()
-        wait_for(lambda: server.process.poll() is not None)
+        server.process.wait()
+        assert seen
         assert seen <= everything_stored(server)

@@ -144,3 +144,17 @@ def test_a_file_that_vanishes_is_an_error_and_not_an_empty_store(store: KeyStore
         with pytest.raises(StoreFailed, match="deleted"):
             ask()
     assert not (tmp_path / "keys.db").exists()
+
+
+def test_a_file_that_vanishes_and_returns_is_heard_again(store: KeyStore, tmp_path: Path) -> None:
+    """The very same file back in its place: what is revoked in it from then on is seen."""
+    entry, _ = store.create("a")
+    path = tmp_path / "keys.db"
+    path.rename(tmp_path / "away.db")
+    with pytest.raises(StoreFailed, match="deleted"):
+        store.active()
+    (tmp_path / "away.db").rename(path)
+    other = KeyStore(path)
+    other.revoke(entry.id)
+    other.close()
+    assert list(store.active()) == []

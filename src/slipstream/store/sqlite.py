@@ -75,6 +75,7 @@ class Database:
         self._schema = schema
         self._manner = manner
         self._lock = threading.RLock()
+        self._is_open = False
         self._open(may_create=True)
 
     @property
@@ -114,7 +115,7 @@ class Database:
     def refresh(self) -> bool:
         """Reopen if the file at the path is not the one that is open any more; whether it was so."""
         with self._lock:
-            if not self._has_moved():
+            if self._is_open and not self._has_moved():
                 return False
             self.reopen()
             return True
@@ -140,6 +141,7 @@ class Database:
     def close(self) -> None:
         """Let go of the file; closing twice is harmless. Nothing else may be called but `reopen`."""
         with self._lock, _translated(self._path):
+            self._is_open = False
             self._connection.close()
 
     def _open(self, *, may_create: bool) -> None:
@@ -159,6 +161,7 @@ class Database:
                 self._quarantine()
                 _create(self._path, self._schema, self._manner)
                 self._connection = self._connect()
+            self._is_open = True
             self._identity = _identity(self._path)
             self._wal_identity = _identity(_beside(self._path, "-wal"))
 
