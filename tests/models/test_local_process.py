@@ -19,6 +19,7 @@ from slipstream.models.local_process import (
     LocalAddress,
     LocalProcess,
     back_off,
+    threads_for,
 )
 
 SETTINGS = Local(slots=1, context_tokens=512, threads=1)
@@ -27,7 +28,7 @@ import asyncio, sys
 from pathlib import Path
 from slipstream.config.settings import Local
 from slipstream.core.meters import Counters
-from slipstream.models.local_process import LocalProcess, threads_for
+from slipstream.models.local_process import LocalProcess
 
 async def main():
     process = LocalProcess(Local(slots=1, context_tokens=512, threads=1), Path(sys.argv[1]), counters=Counters())
