@@ -46,7 +46,9 @@ def test_a_one_time_link_logs_in(browser: Browser, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", "sim", SLIPSTREAM__MODELS__SIMULATED__SIM__OUTPUT_TOKENS="5",
                  SLIPSTREAM__KEYS__REQUIRED="always") as server:  # fmt: skip
         assert server.get("/v1/models")[0] == 401
-        link = next(word for word in server.log.read_text().replace('"', " ").split() if "/login?token=" in word)
+        link = next(
+            word for word in server.log.read_text().replace('"', " ").split() if "/login?token=" in word
+        )
         with watched_page(browser, server.url) as watched:
             page = watched.page
             page.goto(link)

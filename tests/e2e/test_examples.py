@@ -41,7 +41,9 @@ def test_there_is_something_to_run() -> None:
     assert BLOCKS
 
 
-@pytest.mark.parametrize("path", [path for path in EXAMPLES if "openai" not in path.name], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [path for path in EXAMPLES if "openai" not in path.name], ids=lambda path: path.name
+)
 def test_examples_without_a_server(path: Path, tmp_path: Path) -> None:
     """Without a server the embedded model answers inside the script's process."""
     assert run(path.read_text(), tmp_path).strip()
