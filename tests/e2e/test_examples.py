@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,5 +67,8 @@ def test_examples_with_a_server(tmp_path: Path) -> None:
             printed = run(path.read_text(), folder, **{**attached, **url})
             if path.name != "stream.py":
                 assert "Paris" in printed
-        recorded = server.json("/_slipstream/requests?limit=10")["data"]
-        assert len([row for row in recorded if row["route"] == "chat/completions"]) == len(EXAMPLES)
+        deadline = time.monotonic() + 20
+        while len(recorded := server.json("/_slipstream/requests?limit=10")["data"]) < len(EXAMPLES):
+            assert time.monotonic() < deadline, recorded  # the last one waits for its commit
+            time.sleep(0.05)
+        assert [row["outcome"] for row in recorded] == ["served"] * len(EXAMPLES)

@@ -110,10 +110,11 @@ def test_the_record_knows_where_the_time_went(embedded: LocalProcess) -> None:
 
     async def use(model: LocalModel) -> None:
         record = (await ask(model, messages=PARIS)).record
+        record.close()
         prompt, decode = record.steps
         assert (prompt.name, decode.name) == ("prompt", "decode")
         assert 0 <= prompt.start_ns <= decode.start_ns
-        assert decode.start_ns + decode.duration_ns <= record.since_arrival()
+        assert decode.start_ns + decode.duration_ns <= record.duration_ns
         assert record.queue_wait_ns is not None
         assert (record.default_system_prompt, record.default_temperature) == (True, True)
 
