@@ -186,3 +186,23 @@ def test_a_body_far_beyond_the_context_is_refused_undecoded() -> None:
     with pytest.raises(BadRequest) as caught:
         ordered(messages=[{"role": "user", "content": "x" * 1_000_000}])
     assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, 1.1),
+        ({"repeat_penalty": 1.3}, 1.3),
+        ({"frequency_penalty": 0.5}, None),
+        ({"response_format": {"type": "json_object"}}, None),
+    ],
+)
+def test_repetition_is_discouraged_unless_something_is_said_of_it(
+    fields: dict[str, object], expected: float | None
+) -> None:
+    """A small model at temperature 0 repeats itself for ever; what the request says goes before."""
+    body = msgspec.json.encode({"messages": [{"role": "user", "content": "hi"}], **fields})
+    record = Record()
+    ordered = msgspec.json.decode(order(parse(Route.CHAT, body), Local(), record))
+    assert ordered.get("repeat_penalty") == expected
+    assert record.default_repeat_penalty is (expected == 1.1)

@@ -62,11 +62,21 @@ class Local(Section, frozen=True, kw_only=True):
     )
     slots: Annotated[int, Meta(ge=1, le=64, description="Requests decoded at the same time.")] = 4
     context_tokens: Annotated[int, Meta(ge=256, description="Context of each slot, in tokens.")] = 2048
-    threads: Annotated[int, Meta(ge=0, description="Threads for inference; 0 = one a core.")] = 0
+    threads: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Threads for inference; 0 = one a core, and one core left free where there are more than two.",
+        ),
+    ] = 0
     system_prompt: Annotated[
         str, Meta(description="System prompt where a request has none; empty = none.")
     ] = "You are a helpful assistant."
     temperature: Annotated[float, Meta(ge=0, le=2, description="Temperature where a request has none.")] = 0.0
+    repeat_penalty: Annotated[
+        float,
+        Meta(gt=0, le=2, description="Repeat penalty of a chat that says nothing of repetition; 1 = none."),
+    ] = 1.1
     output_tokens: Annotated[int, Meta(ge=1, description="Longest answer where a request has no bound.")] = (
         1024
     )
@@ -98,6 +108,15 @@ class Upstream(Section, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description="Models it serves; empty = ask it; `*` = whatever is asked for."),
     ] = ()
+    weight: Annotated[
+        float, Meta(gt=0, le=1000, description="Its share of the requests beside others with the same model.")
+    ] = 1.0
+    caches_prompts: Annotated[
+        bool, Meta(description="It caches prompts: a conversation stays with it while it is not far busier.")
+    ] = False
+    proxy: Annotated[
+        str, Meta(description="HTTP proxy to reach it through, such as http://proxy:3128; empty = none.")
+    ] = ""
     connections: Annotated[Count, Meta(description="Most connections of one worker to it.")] = 256
     waiting: Annotated[int, Meta(ge=0, description="Most requests waiting for a connection.")] = 1024
     wait_seconds: Annotated[Seconds, Meta(description="Longest wait for a connection.")] = 10.0
@@ -137,6 +156,10 @@ class Models(Section, frozen=True, kw_only=True):
     aliases: Annotated[
         dict[str, str], Meta(description="Other names of models; shown in `slipstream models`.")
     ] = field(default_factory=dict)
+    fallbacks: Annotated[
+        dict[str, tuple[str, ...]],
+        Meta(description="What answers, in order, where a model has no upstream left; bad requests never."),
+    ] = field(default_factory=dict)
     local: Local = Local()
     embedder: Embedder = Embedder()
     upstreams: Annotated[
@@ -146,8 +169,18 @@ class Models(Section, frozen=True, kw_only=True):
         dict[str, Simulated], Meta(description="Simulated models, by the name requests ask for.")
     ] = field(default_factory=dict)
     attempts: Annotated[int, Meta(ge=1, le=5, description="Tries before the first byte of an answer.")] = 2
+    retry_share: Annotated[
+        float, Meta(ge=0, le=1, description="Most retries, as a share of the requests of the last 60 s.")
+    ] = 0.1
+    retry_minimum: Annotated[
+        int, Meta(ge=0, description="Retries in 60 s that are granted however few requests there are.")
+    ] = 10
+    wait_seconds: Annotated[
+        float, Meta(ge=0, description="Longest wait for an upstream to come back where none is free.")
+    ] = 10.0
+    waiting: Annotated[int, Meta(ge=0, description="Most requests of one worker that wait so.")] = 1024
     connect_seconds: Annotated[Seconds, Meta(description="Time to connect to an upstream.")] = 5.0
-    first_token_seconds: Annotated[Seconds, Meta(description="Time to the first byte of an answer.")] = 60.0
+    first_token_seconds: Annotated[Seconds, Meta(description="Time to the first byte, of each try.")] = 60.0
     idle_seconds: Annotated[Seconds, Meta(description="Longest silence inside an answer.")] = 30.0
     total_seconds: Annotated[Seconds, Meta(description="Longest an answer may take in all.")] = 600.0
     event_bytes: Annotated[Bytes, Meta(description="Largest server-sent event of an upstream.")] = 1024 * 1024

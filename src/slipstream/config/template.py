@@ -118,7 +118,8 @@ def _tables(section: Path) -> list[str]:
         entry = names.section_of(table.entry)
         lines += ["", f"# {table.description}"]
         if entry is None:
-            lines += [f"# [{names.written(table.path)}]", '# "another-name" = "..."']
+            example = toml_value("..." if names.plain(table.entry) is str else ("...",))
+            lines += [f"# [{names.written(table.path)}]", f'# "another-name" = {example}']
         else:
             lines.append(f"# [{names.written((*table.path, 'name'))}]")
             for setting in names.every(entry):

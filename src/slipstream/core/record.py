@@ -82,6 +82,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     finish_reason: str = ""
     default_system_prompt: bool = False
     default_temperature: bool = False
+    default_repeat_penalty: bool = False
     steps: list[Step] = []
     steps_dropped: int = 0
 

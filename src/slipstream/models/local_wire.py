@@ -188,9 +188,12 @@ def too_long(message: str) -> BadRequest:
 
 def _sampling(asked: Sampling, settings: Local, record: Record) -> dict[str, object]:
     record.default_temperature = asked.temperature is None
+    penalty, record.default_repeat_penalty = asked.repeat_penalty, False
     limit = asked.max_tokens
     if isinstance(asked, Chat):
         limit = asked.max_completion_tokens or limit
+        if _repeats_freely(asked) and settings.repeat_penalty != 1:
+            penalty, record.default_repeat_penalty = settings.repeat_penalty, True
     return {
         "max_tokens": min(limit or settings.output_tokens, settings.context_tokens),
         "temperature": settings.temperature if asked.temperature is None else asked.temperature,
@@ -201,9 +204,15 @@ def _sampling(asked: Sampling, settings: Local, record: Record) -> dict[str, obj
         "stop": asked.stop,
         "presence_penalty": asked.presence_penalty,
         "frequency_penalty": asked.frequency_penalty,
-        "repeat_penalty": asked.repeat_penalty,
+        "repeat_penalty": penalty,
         "logit_bias": asked.logit_bias,
     }
+
+
+def _repeats_freely(chat: Chat) -> bool:
+    """Whether nothing is said of repetition, and the form of the answer does not itself ask for it."""
+    asked = (chat.repeat_penalty, chat.presence_penalty, chat.frequency_penalty, chat.response_format)
+    return all(said is None for said in asked)
 
 
 def _conversation(chat: Chat, settings: Local, record: Record) -> dict[str, object]:

@@ -40,6 +40,7 @@ CREATE TABLE requests (
     finish_reason TEXT NOT NULL,
     default_system_prompt INTEGER NOT NULL,
     default_temperature INTEGER NOT NULL,
+    default_repeat_penalty INTEGER NOT NULL,
     steps BLOB NOT NULL,
     steps_dropped INTEGER NOT NULL
 ) STRICT;
