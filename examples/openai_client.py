@@ -4,7 +4,9 @@ import os
 
 import openai
 
-with openai.OpenAI(base_url=os.environ.get("SLIPSTREAM_URL", "http://127.0.0.1:8080/v1"), api_key="none") as client:
+URL = os.environ.get("SLIPSTREAM_URL", "http://127.0.0.1:8080/v1")
+
+with openai.OpenAI(base_url=URL, api_key="none") as client:
     stream = client.chat.completions.create(
         model="smollm2-135m-instruct",
         messages=[{"role": "user", "content": "What is the capital of France?"}],

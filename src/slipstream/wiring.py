@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
 from slipstream.config import paths
-from slipstream.config.settings import Settings
+from slipstream.config.settings import Settings, Upstream
+from slipstream.core.budget import RetryBudget
 from slipstream.core.chat import Route
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.keys import Keyring
@@ -144,7 +146,7 @@ class Parts:
                 await asyncio.sleep(DISCOVER_SECONDS if known else DISCOVER_RETRY_SECONDS)
                 continue
             known = True
-            self.catalog.offer(owner, [Target(upstream, name, _ALL) for name in names])
+            self.catalog.offer(owner, _targets(upstream, names, self._settings.models.upstreams[owner]))
             await asyncio.sleep(DISCOVER_SECONDS)
 
 
@@ -162,13 +164,23 @@ def build_parts(
     `upstream_keys` holds keys of upstreams that stand in no file and no variable.
     """
     models = settings.models
-    catalog = Catalog(default=models.default, aliases=models.aliases)
+    catalog = Catalog(
+        default=models.default,
+        aliases=models.aliases,
+        fallbacks=models.fallbacks,
+        chance=random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
+    )
     patience = Patience(
-        models.attempts, models.first_token_seconds, models.idle_seconds, models.total_seconds
+        models.attempts,
+        models.first_token_seconds,
+        models.idle_seconds,
+        models.total_seconds,
+        wait_seconds=models.wait_seconds,
+        waiting=models.waiting,
     )
-    flights = Flights(
-        Attempts(catalog, patience, counters), patience, counters, backlog_bytes=models.backlog_bytes
-    )
+    budget = RetryBudget(models.retry_share, models.retry_minimum)
+    attempts = Attempts(catalog, patience, counters, budget=budget)
+    flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
     way = Way(Admit(keyring), flights, sink, os.urandom(16))
     parts = Parts(settings, way, catalog, local_address)
     for name, upstream in models.upstreams.items():
@@ -177,11 +189,10 @@ def build_parts(
             upstream,
             connect_seconds=models.connect_seconds,
             event_bytes=models.event_bytes,
+            key=(upstream_keys or {}).get(name, ""),
             counters=counters,
         )
-        parts.add(
-            name, "openai", model, [Target(model, served, _ALL) for served in upstream.models or ("*",)]
-        )
+        parts.add(name, "openai", model, _targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
@@ -194,6 +205,13 @@ def build_parts(
         embedder = EmbedderModel(models.embedder, paths.data_folder(settings))
         parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
     return parts
+
+
+def _targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:
+    return [
+        Target(model, name, _ALL, weight=upstream.weight, caches_prompts=upstream.caches_prompts)
+        for name in names
+    ]
 
 
 def local_enabled(settings: Settings) -> bool:

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import openai
 import pytest
@@ -21,7 +22,7 @@ class Upstream(BaseHTTPRequestHandler):
     """An OpenAI-compatible server of somebody else's; keeps what it was asked."""
 
     protocol_version = "HTTP/1.1"
-    asked: list[tuple[str, str, dict[str, str], bytes]] = []
+    asked: ClassVar[list[tuple[str, str, dict[str, str], bytes]]] = []
 
     def do_GET(self) -> None:
         if self.path == "/v1/models":
@@ -72,7 +73,7 @@ class Upstream(BaseHTTPRequestHandler):
             self.wfile.write(b"data: " + json.dumps({**chunk, "choices": [choice]}).encode() + b"\n\n")
         self.wfile.write(b"data: [DONE]\n\n")
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 

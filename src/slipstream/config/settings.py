@@ -66,7 +66,7 @@ class Local(Section, frozen=True, kw_only=True):
         int,
         Meta(
             ge=0,
-            description="Threads for inference; 0 = one a core, and one core left free where there are more than two.",
+            description="Threads for inference; 0 = one a core, less one where there are more than two.",
         ),
     ] = 0
     system_prompt: Annotated[

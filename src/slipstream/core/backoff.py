@@ -1,6 +1,6 @@
 """When to try again: what `Retry-After` says, and how long to wait where nothing was said. Pure."""
 
-import datetime
+import datetime as dt
 import email.utils
 import re
 
@@ -31,7 +31,7 @@ def retry_after(value: bytes, wall_ns: int) -> float | None:
     except (ValueError, IndexError, OverflowError):
         return None
     if when.tzinfo is None:  # the date forms without a zone mean GMT, as all of HTTP does
-        when = when.replace(tzinfo=datetime.UTC)
+        when = when.replace(tzinfo=dt.UTC)
     return min(max(0.0, when.timestamp() - wall_ns / 1e9), RETRY_AFTER_SECONDS_MAX)
 
 

@@ -1,4 +1,4 @@
-"""Which of several endpoints for one model a request goes to. Decides, and changes nothing but its peers' breakers.
+"""Which of several endpoints for one model a request goes to. Changes nothing but the breakers of its peers.
 
 Least loaded by the power of two choices (Mitzenmacher 2001): two are drawn, by weight, and the one with less
 in flight and the shorter time to first byte takes the request. Where endpoints cache prompts a conversation
@@ -23,7 +23,7 @@ NOISE = 1.25
 
 BUSIER = 1.5
 BUSIER_SLACK = 4
-"""A conversation leaves its endpoint above `BUSIER` times the others' mean load (per weight) and this many."""
+"""A conversation leaves its endpoint above `BUSIER` times the mean load of the others and this many more."""
 
 SWEEP_NS = 1_000_000_000
 """How often peers are compared."""
@@ -42,7 +42,8 @@ class Pick(Struct, Generic[T], frozen=True, eq=False):
 
     def begin(self, now_ns: int, *, streamed: bool) -> Visit[T]:
         """Go there. Nothing may have happened since the pick: call it at once."""
-        return Visit(self.endpoint, now_ns, streamed=streamed, limit_ns=self.limit_ns)
+        endpoint = self.endpoint
+        return Visit(endpoint, endpoint.paces[streamed], now_ns, self.limit_ns)
 
 
 class Ask(Struct, frozen=True):
@@ -82,9 +83,8 @@ class Peers(Generic[T]):
         """One of `among` (a part of these peers) that was not `tried`; None where none is free."""
         if len(among) == 1:
             only = among[0]
-            if only in tried or not (only.is_free(now_ns) or only.may_probe(now_ns)):
-                return None
-            return Pick(only)
+            is_able = only.is_free(now_ns) or only.may_probe(now_ns)
+            return Pick(only) if is_able and only not in tried else None
         self._sweep(now_ns)
         free: list[Endpoint[T]] = []
         due: Endpoint[T] | None = None
@@ -97,7 +97,7 @@ class Peers(Generic[T]):
         if due is not None and (ask.may_probe or not free):
             return Pick(due, self._limit_ns(free, ask))
         if not free:
-            return self._last_resort(now_ns, among, tried)
+            return self._ejected(now_ns, among, tried)
         if ask.conversation is not None and len(free) > 1:
             return Pick(self._home(free, ask, now_ns))
         return Pick(self._lighter(free, ask, now_ns))
@@ -112,7 +112,16 @@ class Peers(Generic[T]):
             endpoint, outlier = found
             endpoint.breaker.trip(now_ns, outlier.why, is_ejection=True)
 
-    def _last_resort(
+    def last_resort(
+        self, now_ns: int, among: Sequence[Endpoint[T]], *, tried: Collection[Endpoint[T]] = ()
+    ) -> Pick[T] | None:
+        """Where `choose` found nobody, here and elsewhere: one whose open time, ungrown, is over."""
+        for each in among:
+            if each not in tried and each.may_probe(now_ns, is_last=True):
+                return Pick(each)
+        return None
+
+    def _ejected(
         self, now_ns: int, among: Sequence[Endpoint[T]], tried: Collection[Endpoint[T]]
     ) -> Pick[T] | None:
         """One that was only worse than its peers, now that none of them is left."""

@@ -7,14 +7,16 @@
 Synchronous and told the time. It does not know what it protects, nor what a failure is.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
 
-from slipstream.core.window import Window
+from slipstream.core.window import SECOND_NS, Window
 
+Unanswered = Callable[[int], int]
 State = Literal["closed", "open", "half_open"]
 
 
@@ -25,6 +27,8 @@ class BreakerRules(Struct, frozen=True):
     requests: int = 10
     """Fewer in the window make no rate."""
     error_rate: float = 0.5
+    """Beyond it by a standard deviation of so many requests: chance alone must not close the door to an
+    upstream that answers most of the time."""
     consecutive: int = 5
     """So many failures in a row open it whatever the rate."""
     open_seconds: float = 5.0
@@ -45,6 +49,7 @@ class Breaker:
         is_closed: everybody may pass.
         is_ejected: it was opened for being worse than its peers, not for failing by itself.
         until_ns: when an open one may be probed.
+        soon_ns: when it may be probed where nobody else is left: the open time does not grow then.
         why: why it opened last; empty = it never did.
         trips: how often it opened.
         epoch: changes whenever it opens or closes; what was started in another epoch does not count.
@@ -58,11 +63,13 @@ class Breaker:
         "_failures",
         "_repeats",
         "_rules",
+        "_run_ns",
         "_successes",
         "epoch",
         "is_closed",
         "is_ejected",
         "probe",
+        "soon_ns",
         "trips",
         "until_ns",
         "why",
@@ -76,9 +83,11 @@ class Breaker:
         self._consecutive = 0
         self._repeats = 0
         self._closed_ns = 0
+        self._run_ns = 0
         self.is_closed = True
         self.is_ejected = False
         self.until_ns = 0
+        self.soon_ns = 0
         self.why = ""
         self.trips = 0
         self.epoch = 0
@@ -102,15 +111,28 @@ class Breaker:
         self._consecutive = 0
         self._successes.add(now_ns)
 
-    def fail(self, now_ns: int, why: str) -> None:
-        """A request that it let through failed; opens it where that is one too many."""
+    def fail(self, now_ns: int, why: str, *, unanswered: Unanswered | None = None) -> None:
+        """A request that it let through failed; opens it where that is one too many.
+
+        `unanswered` tells how many that began since a time are not judged yet. Failures come at once and
+        answers take their time, so these count as answered; None = do not wait for them.
+        """
         rules = self._rules
+        if not self._consecutive:
+            self._run_ns = now_ns
         self._consecutive += 1
         self._failures.add(now_ns)
+        since_ns = max(self._closed_ns, now_ns - rules.window_seconds * SECOND_NS)
         requests, failures = self.counts(now_ns)
-        is_rate = requests >= rules.requests and failures >= rules.error_rate * requests
-        if is_rate or self._consecutive >= rules.consecutive:
+        if requests >= rules.requests and unanswered is not None:
+            requests += unanswered(since_ns)
+        usual = rules.error_rate * requests
+        if requests >= rules.requests and failures >= usual + math.sqrt(usual * (1.0 - rules.error_rate)):
             self.trip(now_ns, why)
+        elif self._consecutive >= rules.consecutive:
+            pending = unanswered(self._run_ns) if unanswered is not None else 0
+            if self._consecutive >= rules.error_rate * (self._consecutive + pending):
+                self.trip(now_ns, why)
 
     def fail_late(self, now_ns: int, why: str) -> None:
         """One that had counted as answered broke after all."""
@@ -126,7 +148,9 @@ class Breaker:
             self._repeats = 0
         seconds = min(rules.open_seconds * 2.0**self._repeats, rules.open_seconds_max)
         self._repeats = min(self._repeats + 1, 30)
-        self.until_ns = now_ns + int(seconds * (1.0 - rules.jitter * self._chance()) * 1e9)
+        spread = (1.0 - rules.jitter * self._chance()) * 1e9
+        self.until_ns = now_ns + int(seconds * spread)
+        self.soon_ns = now_ns + int(rules.open_seconds * spread)
         self.is_closed = False
         self.is_ejected = is_ejection
         self.why = why
@@ -134,13 +158,16 @@ class Breaker:
         self.epoch += 1
         self.probe = None
 
-    def may_probe(self, now_ns: int) -> bool:
-        """Whether one request may be let through to see how it is."""
-        return not self.is_closed and self.probe is None and now_ns >= self.until_ns
+    def may_probe(self, now_ns: int, *, is_last: bool = False) -> bool:
+        """Whether one request may be let through to see how it is. `is_last`: nobody else is left."""
+        if self.is_closed or self.probe is not None:
+            return False
+        return now_ns >= (self.soon_ns if is_last else self.until_ns)
 
     def recall(self, now_ns: int) -> None:
         """Let an open one be probed now: its peers, by which it was judged, are no better any more."""
         self.until_ns = min(self.until_ns, now_ns)
+        self.soon_ns = min(self.soon_ns, now_ns)
 
     def settle(self, now_ns: int, probe: object, why: str) -> None:
         """The verdict on a probe: closed where `why` is empty, else open again."""

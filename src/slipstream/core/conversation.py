@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from json import JSONDecodeError
 
 from slipstream.core.chat import ChatRequest, Route
 
@@ -39,7 +38,7 @@ def _opening(head: bytes) -> int:
             place += 1
         try:
             message, place = _SCAN(text, place)
-        except (JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             break
         if not isinstance(message, dict) or message.get("role") == "user":
             return place

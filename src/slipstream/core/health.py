@@ -87,25 +87,25 @@ class Endpoint(Generic[T]):
         """How many requests are at it."""
         return len(self.visits)
 
+    def unanswered(self, since_ns: int) -> int:
+        """How many of the requests that began since then are not judged yet."""
+        return sum([not visit.is_judged and visit.started_ns >= since_ns for visit in self.visits])
+
     def is_free(self, now_ns: int) -> bool:
         """Whether it takes requests."""
         return self.breaker.is_closed and now_ns >= self.held_until_ns
 
-    def may_probe(self, now_ns: int) -> bool:
-        """Whether one request may see how it is by now."""
-        return self.breaker.may_probe(now_ns) and now_ns >= self.held_until_ns
+    def may_probe(self, now_ns: int, *, is_last: bool = False) -> bool:
+        """Whether one request may see how it is by now. `is_last`: nobody else is left."""
+        return self.breaker.may_probe(now_ns, is_last=is_last) and now_ns >= self.held_until_ns
 
     def ready_ns(self, now_ns: int) -> int | None:
-        """When it may take a request; None = as soon as its probe is over, whenever that is."""
+        """When it may take a request while nobody else does; None = when its probe is over."""
         if self.breaker.is_closed:
             return max(now_ns, self.held_until_ns)
         if self.breaker.probe is not None:
             return None
-        return max(now_ns, self.held_until_ns, self.breaker.until_ns)
-
-    def begin(self, now_ns: int, *, streamed: bool = False, limit_ns: int = 0) -> "Visit[T]":
-        """Send a request to it; the caller owes the visit a `leave`. Not closed: it is the probe."""
-        return Visit(self, now_ns, streamed=streamed, limit_ns=limit_ns)
+        return max(now_ns, self.held_until_ns, self.breaker.soon_ns)
 
     def hold(self, now_ns: int, seconds: float, why: str) -> None:
         """It asked not to be asked for so long."""
@@ -147,16 +147,22 @@ class Endpoint(Generic[T]):
 class Visit(Generic[T]):
     """One request at one endpoint. Judged once (or never, when its client left), and left once.
 
-    `limit_ns`: a probe that is not answered within it has failed; 0 = no limit of its own.
+    Whoever makes one owes it a `leave`. At an endpoint that is not closed it is the probe.
+
+    Args:
+        endpoint: where it goes.
+        pace: which of the endpoint's paces it is measured by.
+        now_ns: when it begins.
+        limit_ns: a probe that is not answered within it has failed; 0 = no limit of its own.
     """
 
     __slots__ = ("_epoch", "_verdict", "endpoint", "is_probe", "limit_ns", "pace", "started_ns")
 
-    def __init__(self, endpoint: Endpoint[T], now_ns: int, *, streamed: bool, limit_ns: int) -> None:
+    def __init__(self, endpoint: Endpoint[T], pace: Pace, now_ns: int, limit_ns: int = 0) -> None:
         breaker = endpoint.breaker
         self.endpoint = endpoint
         self.started_ns = now_ns
-        self.pace = endpoint.paces[streamed]
+        self.pace = pace
         self.limit_ns = limit_ns
         self.is_probe = not breaker.is_closed
         self._verdict = ""
@@ -165,6 +171,11 @@ class Visit(Generic[T]):
             breaker.probe = self
         self._epoch = breaker.epoch
         endpoint.visits.add(self)
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it has said what it has to say."""
+        return bool(self._verdict)
 
     def answer(self, now_ns: int) -> None:
         """Its first byte has come, and it is no error."""
@@ -187,8 +198,13 @@ class Visit(Generic[T]):
         if self.is_probe:
             self.endpoint.breaker.settle(now_ns, self, "")
 
-    def fail(self, now_ns: int, why: str) -> None:
-        """It failed, or broke after it had been answered."""
+    def hold(self, now_ns: int, seconds: float, why: str) -> None:
+        """It was told to come back later, and so is everybody else; no verdict on a breaker."""
+        self._verdict = "held"
+        self.endpoint.hold(now_ns, seconds, why)
+
+    def fail(self, now_ns: int, why: str, *, is_silent: bool = False) -> None:
+        """It failed, or broke after it had been answered. Silent: for want of an answer in time."""
         breaker = self.endpoint.breaker
         before, self._verdict = self._verdict, "failed"
         if breaker.epoch != self._epoch or before == "failed":
@@ -198,18 +214,19 @@ class Visit(Generic[T]):
         elif before == "answered":
             breaker.fail_late(now_ns, why)
         else:
-            breaker.fail(now_ns, why)
+            breaker.fail(now_ns, why, unanswered=None if is_silent else self.endpoint.unanswered)
 
     def fail_silent(self, now_ns: int, why: str) -> None:
         """Its first byte did not come in time."""
         self.pace.see_at_least(now_ns - self.started_ns, now_ns)
-        self.fail(now_ns, why)
+        self.fail(now_ns, why, is_silent=True)
 
     def leave(self, now_ns: int) -> None:
         """It is over, however it ended; may be called twice."""
-        if self not in self.endpoint.visits:
+        visits = self.endpoint.visits
+        if self not in visits:
             return
-        self.endpoint.visits.discard(self)
+        visits.remove(self)
         if not self._verdict and self.pace.estimate_ns:  # its client left: it would have taken longer
             self.pace.see_at_least(now_ns - self.started_ns, now_ns)
         if self.is_probe:

@@ -16,6 +16,7 @@ T = TypeVar("T")
 REQUESTS_MIN = 10
 """Fewer in the window make no error rate."""
 
+RATE_NS = 10_000_000_000
 ERROR_RATE_MIN = 0.2
 SIGMAS = 3.0
 """How far beyond its peers' error rate, in standard deviations of so many requests."""
@@ -39,6 +40,8 @@ def judge(one: Endpoint[T], peers: Sequence[Endpoint[T]], now_ns: int) -> Outlie
 
 def _failing(one: Endpoint[T], peers: Sequence[Endpoint[T]], now_ns: int) -> Outlier | None:
     requests, failures = one.breaker.counts(now_ns)
+    if failures:  # they come at once, answers take their time: those under way count as answered
+        requests += one.unanswered(now_ns - RATE_NS)
     if requests < REQUESTS_MIN or failures < ERROR_RATE_MIN * requests:
         return None
     rates = [

@@ -16,6 +16,7 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import Record
 from slipstream.net.client import ClientOptions, HttpClient, Response
+from slipstream.net.proxied import ProxiedClient, ProxiedResponse
 from slipstream.net.sse import EventSplitter
 
 EVENT_STREAM = b"text/event-stream"
@@ -49,7 +50,12 @@ class OpenAIUpstream:
             connect_seconds=connect_seconds,
             ca_file=settings.ca_file,
         )
-        self._client = HttpClient(settings.url.rstrip("/"), options, counters=counters)
+        url = settings.url.rstrip("/")
+        self._client: HttpClient | ProxiedClient = (
+            ProxiedClient(url, settings.proxy, options)
+            if settings.proxy
+            else HttpClient(url, options, counters=counters)
+        )
         headers = [(b"accept-encoding", b"identity"), (b"user-agent", b"slipstream")]
         key = key or _key(name, settings)
         if key:
@@ -105,7 +111,7 @@ class OpenAIUpstream:
         """Close the pool."""
         await self._client.aclose()
 
-    def _reply(self, response: Response) -> "UpstreamReply":
+    def _reply(self, response: Response | ProxiedResponse) -> "UpstreamReply":
         if response.status in (401, 403):
             response.close()
             raise UpstreamFailed(
@@ -125,7 +131,7 @@ class OpenAIUpstream:
 class UpstreamReply:
     """An upstream's answer, framed by event where it is a stream."""
 
-    def __init__(self, response: Response, event_bytes: int) -> None:
+    def __init__(self, response: Response | ProxiedResponse, event_bytes: int) -> None:
         content_type = response.header(b"content-type") or b"application/json"
         self._response = response
         self._event_bytes = event_bytes
