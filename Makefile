@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: help
 help: ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: .venv/run.stamp ## Start the assistant on http://127.0.0.1:8080 (PORT= changes the port)
@@ -39,7 +39,11 @@ lint: .venv/dev.stamp ## Put code into shape, then check it
 
 .PHONY: bench
 bench: .venv/dev.stamp ## Run every benchmark; one file a claim
-	@set -e; for file in bench/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	@set -e; for file in $(filter-out bench/gateway_%.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
+
+.PHONY: bench-gateway
+bench-gateway: .venv/dev.stamp ## What a gateway adds, beside its peers (6 minutes; needs wrk and nginx)
+	$(BIN)/python bench/gateway.py
 
 .PHONY: docs
 docs: .venv/run.stamp ## Write docs/settings.md from the settings

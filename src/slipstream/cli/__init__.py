@@ -33,6 +33,7 @@ TABLE: dict[str, Row] = {
     "chaos": Row("slipstream.cli.chaos:chaos", "Put a fault proxy in front of a server."),
     "chat": Row("slipstream.cli.chat:chat", "Talk to a model in the terminal."),
     "config": Row("slipstream.cli.config:config", "Show, explain or write the settings."),
+    "doctor": Row("slipstream.cli.doctor:doctor", "Say what is slow, with evidence."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),

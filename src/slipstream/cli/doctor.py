@@ -1,0 +1,174 @@
+"""`slipstream doctor`: say what is slow, with evidence. So far: how far above this host's floor we are."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from slipstream.testing.floor import Told
+    from slipstream.testing.floor_report import FloorReport, Target
+
+MEANINGS = {
+    "admit": "key and limits",
+    "read": "the request's top-level fields",
+    "select": "which model answers",
+    "open": "sent upstream, its head parsed; its own time taken off",
+    "first_byte": "the first piece of the body",
+    "relay": "the answer passed on and observed",
+    "between steps": "tasks started and woken inside the request",
+    "around the record": "HTTP parsed and written, the client's side of the wire",
+}
+"""What each part of the gateway's time is, for people."""
+
+_NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstream"}
+
+
+@click.command()
+@click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.5, 60),
+    default=3.0,
+    show_default=True,
+    help="How long each target is driven.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def doctor(*, floor: bool, seconds: float, as_json: bool) -> None:
+    """Say what is slow, with evidence.
+
+    --floor: puts a bare proxy, and then the gateway with default settings, in front of the same mock
+    upstream on loopback; says how far above the bare proxy the gateway is and which step takes the rest.
+    A running server, its settings and records are not touched.
+    """
+    if not floor:
+        raise click.UsageError("Say what to look at: --floor.", click.get_current_context())
+    found = _measured(seconds)
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    from rich.console import Console
+
+    show(found, Console())
+
+
+def show(found: "FloorReport", console: "Console") -> None:
+    """Print a report for people."""
+    console.print(_targets(found))
+    console.print()
+    console.print(headline(found), highlight=False)
+    console.print()
+    console.print(_parts(found))
+    for doubt in found.doubts:
+        console.print(f"[yellow]caution:[/] {doubt}", highlight=False)
+
+
+def headline(found: "FloorReport") -> str:
+    """How far above the floor the gateway is, and what takes most of it."""
+    if found.times_floor is None:
+        return "The floor is lost in noise: measure again when the machine is quiet."
+    floor, gateway = found.floor.loaded, found.gateway.loaded
+    said = (
+        f"Slipstream takes {found.gateway_own_us:.0f} us of its own for a request where a bare proxy takes"
+        f" {found.floor_own_us:.0f} us: {found.times_floor:.1f}x above the floor."
+    )
+    if found.times_floor_cpu is not None and gateway.cpu_us_per_request and floor.cpu_us_per_request:
+        said += (
+            f" With {gateway.connections} at a time it takes {gateway.cpu_us_per_request:.0f} us of CPU"
+            f" where the bare proxy takes {floor.cpu_us_per_request:.0f} us ({found.times_floor_cpu:.1f}x)"
+            f" and serves {found.rate_share:.0%} as many requests."
+        )
+    if found.parts:
+        most = max(found.parts, key=lambda part: part.us)
+        said += f" Most of its time, {most.share:.0%}, goes to `{most.name}`: {_meaning(most.name)}."
+    return said
+
+
+def _meaning(part: str) -> str:
+    return MEANINGS.get(part, "a step of the way")
+
+
+def _targets(found: "FloorReport") -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, header_style="dim")
+    table.add_column("")
+    few, many = found.direct.alone.connections, found.direct.loaded.connections
+    titles = (f"{few} conn\np50 us", "\np99 us", "\nown us", f"{many} conn\nreq/s", "\nCPU us", "\nx floor")
+    for title in titles:
+        table.add_column(title, justify="right")
+    owns = {"floor": found.floor_own_us, "gateway": found.gateway_own_us}
+    for target in (found.direct, found.floor, found.gateway):
+        table.add_row(_NAMES[target.name], *_cells(target, owns.get(target.name), found.floor_own_us))
+    return table
+
+
+def _cells(target: "Target", own_us: float | None, floor_us: float) -> tuple[str, ...]:
+    cpu = target.loaded.cpu_us_per_request
+    return (
+        f"{target.alone.p50_us:.0f}",
+        f"{target.alone.p99_us:.0f}",
+        "" if own_us is None else f"{own_us:.0f}",
+        f"{target.loaded.requests_per_second:,.0f}",
+        "" if cpu is None else f"{cpu:.0f}",
+        "" if own_us is None or floor_us <= 0 else f"{own_us / floor_us:.1f}",
+    )
+
+
+def _parts(found: "FloorReport") -> "Table":
+    from rich.table import Table
+
+    title = f"{found.records:,} requests, one at a time"
+    table = Table(box=None, header_style="dim", title=title, title_style="dim", title_justify="left")
+    table.add_column("step", no_wrap=True)
+    table.add_column("us", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    table.add_column("what it is")
+    for part in found.parts:
+        bar = f"[cyan]{'█' * round(part.share * 20)}[/]"
+        table.add_row(part.name, f"{part.us:.1f}", f"{part.share:.0%}", bar, f"[dim]{_meaning(part.name)}[/]")
+    return table
+
+
+def _measured(seconds: float) -> "FloorReport":
+    """Measure with a progress bar. A termination ends it as Ctrl-C does: nothing is left running."""
+    from slipstream.testing.floor import measure
+    from slipstream.testing.simulator import run_loop
+
+    async def ended_by_signals(told: "Told") -> "FloorReport":
+        task = asyncio.current_task()
+        assert task is not None
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+        return await measure(seconds, told)
+
+    with _progress() as told, run_loop() as runner:
+        try:
+            return runner.run(ended_by_signals(told))
+        except asyncio.CancelledError:
+            raise click.Abort from None
+
+
+@contextmanager
+def _progress() -> "Iterator[Told]":
+    """A bar on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _what, _share: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(bar, description=what, completed=share)
