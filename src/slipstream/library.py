@@ -8,6 +8,7 @@ has one model however many threads and event loops call it.
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import msgspec
@@ -16,18 +17,22 @@ from slipstream.config import paths
 from slipstream.config.live import LiveServer, find_live
 from slipstream.config.load import load
 from slipstream.config.settings import Local, Settings, Upstream
-from slipstream.core.completion import Completion, Delta
+from slipstream.core.completion import Completion, Delta, completion
 from slipstream.core.errors import SlipstreamError, Unavailable
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.portal import PORTAL
-from slipstream.core.record import Record
+from slipstream.core.record import Record, record_from_json
 from slipstream.flow.converse import Message, chat_body, converse
 from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.net.client import HttpClient
 from slipstream.store.writer import RecordWriter
 from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
 
 log = logging.getLogger(__name__)
+
+RECORD_TRIES, RECORD_PAUSE_SECONDS = 40, 0.025
+"""How often the live server is asked for the record of an answer, which is there within 0.1 s."""
 
 Prompt = str | Sequence[Message]
 
@@ -36,6 +41,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of a call that a script may set; None leaves the model's default."""
 
     model: str = ""
+    server: str = ""
+    """URL or process id of the live server to use, where there are several."""
     max_tokens: int | None = None
     temperature: float | None = None
 
@@ -93,9 +100,9 @@ async def stream_response(prompt: Prompt, options: Options = DEFAULTS) -> AsyncI
             yield piece
 
 
-def list_models() -> list[ModelInfo]:
+def list_models(server: str = "") -> list[ModelInfo]:
     """The models that can be asked for: the live server's, or those this process would run."""
-    return PORTAL.call(_list_models())
+    return PORTAL.call(_list_models(server))
 
 
 class _Runtime:
@@ -108,6 +115,8 @@ class _Runtime:
         self._process: LocalProcess | None = None
         self._address = LocalAddress(state="off", url="", key="", detail="")
         self._changed = asyncio.Event()
+        self._server_client = HttpClient(server.url) if server is not None else None
+        self._authorization = b"Bearer " + server.token.encode() if server is not None else b""
         if server is not None:
             settings = _attached(settings, server)
         elif local_enabled(settings):
@@ -149,10 +158,19 @@ class _Runtime:
     async def aclose(self) -> None:
         """Stop the model, write the last records."""
         await self.parts.aclose()
+        if self._server_client is not None:
+            await self._server_client.aclose()
         if self._process is not None:
             await self._process.aclose()
         if self._writer is not None:
             await asyncio.to_thread(self._writer.close, 5.0)
+
+    async def as_served(self, answer: Completion) -> Completion:
+        """The answer with what the server that gave it has on record; as it is where there is no server."""
+        if self._server_client is None or not answer.upstream_request_id:
+            return answer
+        record = await _server_record(self._server_client, self._authorization, answer.upstream_request_id)
+        return answer if record is None else completion(str(answer), record)
 
     def _on_change(self, address: LocalAddress) -> None:
         self._address = address
@@ -172,14 +190,23 @@ class _Current:
     runtime: _Runtime | None = None
     lock: asyncio.Lock | None = None
 
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked child: what runs, runs in the parent."""
+        cls.runtime = cls.lock = None
 
-async def _runtime() -> _Runtime:
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Current.forget)
+
+
+async def _runtime(server_named: str = "") -> _Runtime:
     if _Current.lock is None:
         _Current.lock = asyncio.Lock()
         PORTAL.before_exit(_end)
     async with _Current.lock:
         settings = load()
-        server = find_live(settings)
+        server = find_live(settings, server=server_named or None)
         runtime = _Current.runtime
         if runtime is not None and _same(runtime.server, server):
             return runtime
@@ -190,6 +217,24 @@ async def _runtime() -> _Runtime:
         await runtime.start()
         _Current.runtime = runtime
         return runtime
+
+
+async def _server_record(client: HttpClient, authorization: bytes, request_id: str) -> Record | None:
+    """The record that the live server keeps of a request; it may come a moment after the answer."""
+    for _ in range(RECORD_TRIES):
+        response = await client.request(
+            "GET", f"/_slipstream/requests/{request_id}", ((b"authorization", authorization),)
+        )
+        try:
+            body = await response.read(1024 * 1024)
+        finally:
+            response.close()
+        if response.status == 200:
+            return record_from_json(body)
+        if response.status != 404:
+            return None
+        await asyncio.sleep(RECORD_PAUSE_SECONDS)
+    return None
 
 
 def _same(one: LiveServer | None, other: LiveServer | None) -> bool:
@@ -218,12 +263,12 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
 
 
 async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
-    runtime = await _runtime()
+    runtime = await _runtime(options.server)
     await runtime.ready()
     body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
     async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
         async for piece in pieces:
-            yield piece
+            yield await runtime.as_served(piece) if isinstance(piece, Completion) else piece
 
 
 async def _complete(prompt: Prompt, options: Options) -> Completion:
@@ -240,8 +285,8 @@ async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Co
             yield piece
 
 
-async def _list_models() -> list[ModelInfo]:
-    runtime = await _runtime()
+async def _list_models(server: str) -> list[ModelInfo]:
+    runtime = await _runtime(server)
     if runtime.server is not None:
         return await runtime.parts.remote_models("live")
     return runtime.parts.models()

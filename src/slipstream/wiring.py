@@ -158,10 +158,12 @@ def build_parts(
     keyring: Callable[[], Keyring],
     local_address: Callable[[], LocalAddress],
     upstream_keys: Mapping[str, str] | None = None,
+    salt: bytes = b"",
 ) -> Parts:
     """Build what `settings` ask for. Opens nothing; raises `ConfigurationError` for what cannot be built.
 
-    `upstream_keys` holds keys of upstreams that stand in no file and no variable.
+    `upstream_keys` holds keys of upstreams that stand in no file and no variable; `salt` keys the hashes
+    in records and is drawn here where none is given.
     """
     models = settings.models
     catalog = Catalog(
@@ -181,7 +183,7 @@ def build_parts(
     budget = RetryBudget(models.retry_share, models.retry_minimum)
     attempts = Attempts(catalog, patience, counters, budget=budget)
     flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
-    way = Way(Admit(keyring), flights, sink, os.urandom(16))
+    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16))
     parts = Parts(settings, way, catalog, local_address)
     for name, upstream in models.upstreams.items():
         model = OpenAIUpstream(
@@ -189,6 +191,7 @@ def build_parts(
             upstream,
             connect_seconds=models.connect_seconds,
             event_bytes=models.event_bytes,
+            answer_bytes=models.answer_bytes,
             key=(upstream_keys or {}).get(name, ""),
             counters=counters,
         )

@@ -100,7 +100,7 @@ def test_known_keys_stand_while_the_store_cannot_be_read(tmp_path: Path) -> None
 def test_token_opens_one_session() -> None:
     """A one-time link works once; the session it opens is an admin's and ends."""
     sessions = Sessions()
-    token = sessions.issue()
+    token = sessions.issue(0)
 
     cookie = sessions.login(token, now_ns=0)
 
@@ -114,11 +114,11 @@ def test_token_opens_one_session() -> None:
 def test_tokens_and_sessions_are_bounded() -> None:
     """The newest count: an old one makes room."""
     sessions = Sessions()
-    tokens = [sessions.issue() for _ in range(TOKENS_MAX + 1)]
+    tokens = [sessions.issue(0) for _ in range(TOKENS_MAX + 1)]
     assert sessions.login(tokens[0], now_ns=0) is None
     assert sessions.login(tokens[1], now_ns=0) is not None
 
-    cookies = [sessions.login(sessions.issue(), now_ns=0) or "" for _ in range(SESSIONS_MAX + 1)]
+    cookies = [sessions.login(sessions.issue(0), now_ns=0) or "" for _ in range(SESSIONS_MAX + 1)]
     known = keyring(sessions.entries(0), required=True)
     assert len(known.entries) == SESSIONS_MAX
     assert known.whose(cookies[-1]).id.startswith("page-")

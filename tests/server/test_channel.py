@@ -77,7 +77,7 @@ def test_every_message_arrives_as_it_was() -> None:
     to_worker = [
         messages.Keys(entries=(entry,), required=True),
         messages.Local(LocalAddress("ready", "http://127.0.0.1:1", "k", "")),
-        messages.Begin(b'{"log":{}}', 3, "/run/control.sock"),
+        messages.Begin(b'{"log":{}}', 3, "/run/control.sock", b"salt"),
         messages.Drain(600.0),
     ]
     from_worker = [
@@ -107,7 +107,7 @@ def test_what_finds_no_room_is_not_sent() -> None:
         one, other = socket.socketpair()
         with other:
             async with line(one, messages.FromWorker) as end:
-                big = messages.Begin(bytes(1024 * 1024), 0, "")
+                big = messages.Begin(bytes(1024 * 1024), 0, "", b"salt")
                 taken = 0
                 while end.channel.send(big):
                     taken += 1

@@ -162,8 +162,8 @@ def test_pages_are_opened_once_by_the_printed_link(tmp_path: Path) -> None:
     store.create("ci")
     store.close()
     with serving(tmp_path, **FAST) as server:
-        wait_for(lambda: "Log in once: " in server.log.read_text())
-        link = server.log.read_text().partition("Log in once: ")[2].split()[0]
+        wait_for(lambda: '"login":"' in server.log.read_text())
+        link = server.log.read_text().partition('"login":"')[2].partition('"')[0]
         connection = connect(server)
         connection.request("GET", link.removeprefix(server.url))
         response = connection.getresponse()

@@ -32,7 +32,7 @@ class Owner:
         self.heard_messages: list[messages.FromWorker] = []
 
     def greeting(self, slot: int) -> list[msgspec.Struct]:
-        return [messages.Begin(b"{}", slot, "")]
+        return [messages.Begin(b"{}", slot, "", b"salt")]
 
     def heard(self, slot: int, message: messages.FromWorker) -> None:
         self.heard_messages.append(message)

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 @click.option("--model", "-m", default="", help="Model to ask; else the default one.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer, in tokens.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="How freely it chooses its words.")
+@click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer with its usage and timings as JSON.")
 def ask(
-    question: str | None, model: str, max_tokens: int | None, temperature: float | None, *, as_json: bool
+    question: str | None,
+    model: str,
+    max_tokens: int | None,
+    temperature: float | None,
+    *,
+    server: str,
+    as_json: bool,
 ) -> None:
     """Ask the assistant QUESTION; without one, standard input is read.
 
@@ -29,7 +36,7 @@ def ask(
         if sys.stdin.isatty():
             raise click.UsageError('Ask something: slipstream ask "What is the capital of France?"')
         question = sys.stdin.read()
-    options = library.Options(model=model, max_tokens=max_tokens, temperature=temperature)
+    options = library.Options(model=model, server=server, max_tokens=max_tokens, temperature=temperature)
     asyncio.run(_ask(question, options, as_json=as_json))
 
 

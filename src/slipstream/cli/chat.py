@@ -21,9 +21,10 @@ HELP = (
 
 @click.command()
 @click.option("--model", "-m", default="", help="Model to talk to; else the default one.")
+@click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option("--system", default="", help="System prompt of the conversation.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="How freely it chooses its words.")
-def chat(model: str, system: str, temperature: float | None) -> None:
+def chat(model: str, server: str, system: str, temperature: float | None) -> None:
     """Talk with the assistant.
 
     Uses the running server, or the embedded model inside this process where there is none.
@@ -31,7 +32,7 @@ def chat(model: str, system: str, temperature: float | None) -> None:
     from slipstream import library
 
     click.secho(HELP, dim=True, err=True)
-    conversation = Conversation(library.Options(model=model, temperature=temperature), system)
+    conversation = Conversation(library.Options(model=model, server=server, temperature=temperature), system)
     while conversation.going:
         try:
             line = sys.stdin.readline() if not _interactive() else input("› ")

@@ -31,6 +31,7 @@ def create(name: str, tenant: str, role: str) -> None:
         entry, secret = store.create(name, tenant=tenant, role="admin" if role == "admin" else "user")
     click.echo(f"Made the {entry.role} key {name!r} ({entry.id}) of tenant {tenant!r}.", err=True)
     click.echo("This is its secret. It is shown only now: nothing here can show it again.", err=True)
+    click.echo("Send it as `Authorization: Bearer`, or paste it into the chat page.", err=True)
     click.echo(secret)
 
 

@@ -10,12 +10,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
-def models(*, as_json: bool) -> None:
+def models(*, server: str, as_json: bool) -> None:
     """List the models of the running server, or those that this machine would serve."""
     from slipstream.library import list_models
 
-    found = list_models()
+    found = list_models(server)
     if as_json:
         import msgspec
 

@@ -75,9 +75,8 @@ def show(news: "Announcement", settings: "Settings") -> None:
     if not sys.stderr.isatty():
         import logging
 
-        logging.getLogger("slipstream").info("serving", extra={"url": news.url})
-        if news.login_url:
-            click.echo(f"Log in once: {news.login_url}", err=True)
+        login = {"login": news.login_url} if news.login_url else {}
+        logging.getLogger("slipstream").info("serving", extra={"url": news.url, **login})
         return
     click.echo(banner(news, settings), err=True)
 

@@ -175,7 +175,9 @@ def _listed(servers: list[LiveServer]) -> str:
     if not servers:
         return "None is alive; start one with `slipstream serve`."
     return (
-        "Choose by URL or process id: " + ", ".join(f"{each.url} (pid {each.pid})" for each in servers) + "."
+        "Choose with --server (or `server=`), by URL or process id: "
+        + ", ".join(f"{each.url} (pid {each.pid})" for each in servers)
+        + "."
     )
 
 

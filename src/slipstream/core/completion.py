@@ -38,14 +38,16 @@ class Completion(str):
         model: the name of the model that answered.
         finish_reason: why it stopped: `stop`, `length`, `tool_calls` …
         request_id: under which its record is kept.
+        upstream_request_id: what the upstream calls it, empty where there is none.
     """
 
-    __slots__ = ("finish_reason", "model", "request_id", "timings", "usage")
+    __slots__ = ("finish_reason", "model", "request_id", "timings", "upstream_request_id", "usage")
     usage: Usage
     timings: Timings
     model: str
     finish_reason: str
     request_id: str
+    upstream_request_id: str
 
 
 class Delta(str):
@@ -72,6 +74,7 @@ def completion(text: str, record: Record) -> Completion:
     answer.model = record.model
     answer.finish_reason = record.finish_reason
     answer.request_id = record.id
+    answer.upstream_request_id = ""
     return answer
 
 

@@ -7,6 +7,7 @@ process, so an object may be used under two `asyncio.run` and from a thread alik
 import asyncio
 import atexit
 import concurrent.futures
+import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -21,9 +22,9 @@ class Portal:
     """Starts its thread when first used; `on_exit` callbacks run on it before the interpreter ends."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._on_exit: list[Callable[[], Awaitable[None]]] = []
+        self._forget()
+        if hasattr(os, "register_at_fork"):  # the thread stays behind in the parent
+            os.register_at_fork(after_in_child=self._forget)
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Run a coroutine on the portal's loop."""
@@ -55,6 +56,11 @@ class Portal:
     def before_exit(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have `work` awaited on the portal's loop when the interpreter ends."""
         self._on_exit.append(work)
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._on_exit: list[Callable[[], Awaitable[None]]] = []
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

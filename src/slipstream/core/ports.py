@@ -33,6 +33,18 @@ class Chunk(msgspec.Struct, frozen=True):
     """`clock.monotonic_ns()` when the bytes came off the wire (or out of the model)."""
 
 
+class Forwarded(msgspec.Struct, frozen=True):
+    """A request of the API outside the calls that we know, to be passed on as it is."""
+
+    method: str
+    path: str
+    """What followed `/v1`, query included."""
+    headers: dict[bytes, bytes]
+    """By lower-case name, all that the caller sent; the backend picks what may leave."""
+    body: bytes
+    secret: str = ""
+
+
 class Reply(Protocol):
     """An answer that is under way: its head is known, its body arrives."""
 

@@ -73,7 +73,6 @@ class Record(msgspec.Struct, omit_defaults=True):
     chunk_gap_p95_ns: int | None = None
     chunk_gap_max_ns: int | None = None
     duration_ns: int = 0
-    cpu_ns: int | None = None
     attempts: int = 0
     outcome: Outcome = "aborted"
     status: int = 0
@@ -127,6 +126,26 @@ class Record(msgspec.Struct, omit_defaults=True):
         self.origin_ns = 0
 
 
+def record_json(record: Record) -> dict[str, object]:
+    """A closed record with all its fields, steps by name, for people and pages."""
+    fields: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
+    del fields["origin_ns"]
+    fields["steps"] = [
+        {"name": step.name, "start_ns": step.start_ns, "duration_ns": step.duration_ns}
+        for step in record.steps
+    ]
+    return fields
+
+
+def record_from_json(body: bytes) -> Record:
+    """The record that `record_json` was made of; fields that are not known here are left out."""
+    fields: dict[str, object] = msgspec.json.decode(body)
+    steps = fields.get("steps")
+    assert isinstance(steps, list)
+    fields["steps"] = [[step["name"], step["start_ns"], step["duration_ns"]] for step in steps]
+    return msgspec.convert(fields, Record)
+
+
 def open_record(*, route: str, request_id: str = "") -> Record:
     """Begin the record of a request that arrives now."""
     return Record(
@@ -155,7 +174,8 @@ class _Random:
 
 
 _random = _Random()
-os.register_at_fork(after_in_child=_random.__init__)  # type: ignore[misc]
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.__init__)  # type: ignore[misc]
 
 
 def new_id() -> str:

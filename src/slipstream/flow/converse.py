@@ -40,6 +40,8 @@ def chat_body(prompt: str | Sequence[Message], model: str = "", **options: objec
 
     `options` are fields of the API (`max_tokens`, `temperature` …); those that are None are left out.
     """
+    if not isinstance(prompt, str | list | tuple):
+        raise BadRequest("A prompt is a text or a list of messages.", param="prompt", code="wrong_type")
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     fields = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}}
     named = {"model": model or None, **options}
@@ -55,11 +57,12 @@ async def converse(body: bytes, way: Way) -> AsyncGenerator[Delta | Completion, 
     """Yield the answer piece by piece, and at the end the whole of it as a `Completion`."""
     record = open_record(route=Route.CHAT.value)
     text: list[str] = []
-    streamed, status, error_body = True, 200, b""
+    streamed, status, error_body, upstream_id = True, 200, b"", ""
     async with contextlib.aclosing(handle(Call(Route.CHAT, body), record, way)) as items:
         async for item in items:
             if isinstance(item, Head):
                 streamed, status = item.streamed, item.status
+                upstream_id = dict(item.headers).get(b"x-upstream-request-id", b"").decode("latin-1")
             elif not streamed or status >= 400:
                 error_body += b"".join(item.events)
             else:
@@ -68,7 +71,9 @@ async def converse(body: bytes, way: Way) -> AsyncGenerator[Delta | Completion, 
                     yield piece
     if status >= 400 or not streamed:
         raise _refusal(status, error_body)
-    yield completion("".join(text), record)
+    whole = completion("".join(text), record)
+    whole.upstream_request_id = upstream_id
+    yield whole
 
 
 def _pieces(chunk: Chunk) -> list[Delta]:

@@ -3,23 +3,11 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Protocol, runtime_checkable
 
-from msgspec import Struct
-
 from slipstream.core.errors import BadRequest, SlipstreamError
-from slipstream.core.ports import Chunk, Head, Reply
+from slipstream.core.ports import Chunk, Forwarded, Head, Reply
 from slipstream.core.record import Record
 from slipstream.flow.handle import Way
 from slipstream.flow.select import Catalog
-
-
-class Forward(Struct, frozen=True):
-    """A request of the API outside the calls that we know; `path` is what followed `/v1`, query included."""
-
-    method: str
-    path: str
-    content_type: bytes
-    body: bytes
-    secret: str = ""
 
 
 @runtime_checkable
@@ -31,15 +19,13 @@ class Forwarder(Protocol):
         """What the record calls it."""
         ...
 
-    async def forward(
-        self, method: str, path: str, content_type: bytes, body: bytes, record: Record
-    ) -> Reply:
+    async def forward(self, request: Forwarded, record: Record) -> Reply:
         """Send it on; return when the head is known."""
         ...
 
 
 async def forward(
-    request: Forward, record: Record, way: Way, catalog: Catalog
+    request: Forwarded, record: Record, way: Way, catalog: Catalog
 ) -> AsyncGenerator[Head | Chunk, None]:
     """Serve one unknown call: yields the `Head`, then the body's chunks; errors as in `handle`."""
     reply: Reply | None = None
@@ -58,9 +44,7 @@ async def forward(
         record.upstream = upstream.name
         record.attempts = 1
         with record.step("open"):
-            reply = await upstream.forward(
-                request.method, request.path, request.content_type, request.body, record
-            )
+            reply = await upstream.forward(request, record)
         yield reply.head
         with record.step("relay"):
             async for chunk in _stamped(reply, record):

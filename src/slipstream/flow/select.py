@@ -203,7 +203,7 @@ class Catalog:
             if stage is not None and stage.among and all(stage.peers is not other.peers for other in stages):
                 stages.append(stage)
         if not stages:
-            raise self._unknown(asked)
+            raise self._unknown(asked or name)
         if first is not None and not first.among:
             raise BadRequest(
                 f"The model `{name}` does not serve /v1/{route.value}.", param="model", code="wrong_model"

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from slipstream.core.errors import BadRequest, NotAllowed, SlipstreamError
-from slipstream.core.record import Record
+from slipstream.core.record import Record, record_json
 from slipstream.gateway.control import KEY_ID, ROLE
 from slipstream.gateway.errors import error_body
 from slipstream.gateway.guard import SESSION_COOKIE
@@ -57,17 +57,6 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     return Starlette(
         routes=routes, exception_handlers={SlipstreamError: _refuse, 404: _missing, 405: _missing}
     )
-
-
-def record_json(record: Record) -> dict[str, object]:
-    """A record with all its fields, steps by name, for people and pages."""
-    fields: dict[str, object] = {name: getattr(record, name) for name in record.__struct_fields__}
-    del fields["origin_ns"]
-    fields["steps"] = [
-        {"name": step.name, "start_ns": step.start_ns, "duration_ns": step.duration_ns}
-        for step in record.steps
-    ]
-    return fields
 
 
 def _admin(endpoint: Endpoint) -> Endpoint:

@@ -2,15 +2,22 @@
 
 import asyncio
 import http
+import socket
+import struct
 from collections.abc import Iterable
 
-import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
+
+from slipstream.core.errors import SlipstreamError
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
 _ENDS_CHUNKS = b"0\r\n\r\n"
+PIECE_BYTES = 64 * 1024
+"""Most that is given to the connection at once; it keeps whatever it is given, however slow the client."""
+
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Exchange:
@@ -18,20 +25,23 @@ class Exchange:
 
     Attributes:
         method, path, query: of the request line; the path as it came, not decoded.
+        authority: the server named in the request line; empty in the usual form, which names none.
         headers: by lower-case name; values of repeated ones joined by comma.
         body: the whole request body.
         started: the answer's head has been given.
         cors: the origin whose page may read the answer, empty for none.
         complete: the answer's last byte has been given.
         gone: the client has left; whatever is written goes nowhere.
+        refusal: why the request is not served, if it could not even be read to its end.
     """
 
     __slots__ = (
         "_chunked",
         "_head",
         "_left",
-        "_pieces",
+        "_received",
         "_transport",
+        "authority",
         "body",
         "body_bytes",
         "complete",
@@ -45,19 +55,21 @@ class Exchange:
         "method",
         "path",
         "query",
+        "refusal",
         "started",
         "task",
     )
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport = transport
-        self._pieces: list[bytes] = []
+        self._received: bytearray | None = None
         self._head = b""
         self._chunked = False
         self._left: int | None = None
         self.flow = flow
         self.method = b""
         self.path = b""
+        self.authority = b""
         self.query = b""
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
@@ -69,31 +81,42 @@ class Exchange:
         self.started = False
         self.complete = False
         self.gone = False
+        self.refusal: SlipstreamError | None = None
         self.task: asyncio.Task[None] | None = None
 
     def target(self, url: bytes) -> bool:
         """Take the request target apart; False for one that is none."""
-        if not url.startswith(b"/"):
-            try:  # absolute form, which a server must accept (RFC 9112 §3.2.2)
-                parsed = httptools.parse_url(url)
-            except httptools.HttpParserInvalidURLError:
+        if not url.startswith(b"/"):  # absolute form, which a server must accept (RFC 9112 §3.2.2)
+            scheme, _, rest = url.partition(b"://")
+            if scheme.lower() not in (b"http", b"https"):
                 return False
-            if not parsed.host or parsed.schema not in (b"http", b"https"):
+            end = min((at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0), default=len(rest))
+            self.authority, url = rest[:end], rest[end:]
+            if not self.authority:
                 return False
-            url = (parsed.path or b"/") + (b"?" + parsed.query if parsed.query else b"")
+            if not url.startswith(b"/"):
+                url = b"/" + url
         self.path, _, self.query = url.partition(b"?")
         return b"#" not in url
 
     def feed(self, data: bytes) -> None:
         """More of the request body."""
-        self._pieces.append(data)
+        # A body that came in one piece is kept as it is. One that came in many is gathered in one buffer:
+        # a list of two-byte pieces would take twenty-five times their size.
+        if not self.body_bytes:
+            self.body = data
+        else:
+            if self._received is None:
+                self._received = bytearray(self.body)
+                self.body = b""
+            self._received += data
         self.body_bytes += len(data)
 
     def ready(self) -> None:
         """The request body is whole."""
-        pieces = self._pieces
-        self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        self._pieces = []
+        if self._received is not None:
+            self.body = bytes(self._received)
+            self._received = None
 
     def begin(
         self,
@@ -147,6 +170,12 @@ class Exchange:
         self._head = b""
         self._transport.write(data)
 
+    async def write_slowly(self, data: bytes) -> None:
+        """Give a large part of the body piece by piece, as fast as the client takes it."""
+        for start in range(0, len(data), PIECE_BYTES):
+            self.write(data[start : start + PIECE_BYTES])
+            await self.drain()
+
     def finish(self) -> None:
         """The body is over."""
         if self.complete:
@@ -175,6 +204,11 @@ class Exchange:
         """Break the connection: the only honest end of an answer that cannot be completed."""
         self.complete = True
         self.keep_alive = False
+        if self.gone:
+            return
+        if not self.http11:  # there a plain close would be the regular end of the body: reset instead
+            sock = self._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         self._transport.abort()
 
     async def drain(self) -> None:

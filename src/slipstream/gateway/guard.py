@@ -6,12 +6,14 @@ for, because a form cannot send it (DESIGN §9.5).
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable, Mapping
 
 from slipstream.core.errors import BadRequest, NotAllowed, SlipstreamError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 _OWN_SITES = frozenset({b"same-origin", b"same-site", b"none"})
+_NAME = re.compile(rb"[a-z0-9._~-]+|\[[0-9a-f:.]+\]")
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
 
@@ -37,7 +39,11 @@ class Guard:
     def check(self, method: bytes, headers: Mapping[bytes, bytes]) -> SlipstreamError | None:
         """The reason to refuse a request, None if there is none."""
         host = headers.get(b"host", b"")
-        if not self._any_host and _name_of(host) not in self._hosts:
+        name = _name_of(host)
+        if self._any_host:
+            if _NAME.fullmatch(name) is None:
+                return BadRequest("The Host is not a host name.", code="invalid_host")
+        elif name not in self._hosts:
             return BadRequest(
                 f"The Host {host.decode('latin-1')[:200]!r} is not served here.",
                 hint="Add it to the setting server.allowed_hosts.",

@@ -8,18 +8,23 @@ import msgspec
 from slipstream.core.chat import Route
 from slipstream.core.errors import BadRequest, SlipstreamError, Unavailable
 from slipstream.core.meters import Counters
-from slipstream.core.ports import Chunk, Head
+from slipstream.core.ports import Chunk, Forwarded, Head
 from slipstream.core.record import Record, open_record
 from slipstream.flow.call import Call
-from slipstream.flow.forward import Forward, forward
+from slipstream.flow.forward import forward
 from slipstream.flow.handle import Way, handle
 from slipstream.flow.select import Catalog
 from slipstream.gateway.errors import error_body, error_event, error_headers
-from slipstream.gateway.exchange import Exchange
+from slipstream.gateway.exchange import PIECE_BYTES, Exchange
 from slipstream.gateway.guard import require_json, secret_of
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
+FOREIGN = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; sandbox"),
+)
+"""Goes with whatever an upstream sends that is not JSON: no browser may run it as a page of ours."""
 
 Handler = Callable[[Exchange], Awaitable[None]]
 Items = AsyncGenerator[Head | Chunk, None]
@@ -86,7 +91,12 @@ class OpenAIApi:
                     _begin(exchange, item, record)
                     continue
                 events = item.events
-                exchange.write(events[0] if len(events) == 1 else b"".join(events))
+                data = events[0] if len(events) == 1 else b"".join(events)
+                if len(data) > PIECE_BYTES:
+                    del item, events  # a slow client must not keep them twice
+                    await exchange.write_slowly(data)
+                    continue
+                exchange.write(data)
                 if exchange.flow.write_paused:
                     await exchange.drain()
             exchange.finish()
@@ -106,10 +116,10 @@ class OpenAIApi:
                 self._shut_down(exchange, streamed)
             raise
         finally:
-            await items.aclose()
             self._in_flight -= 1
             if exchange.gone:
                 self._counters.count("requests_aborted")
+            await items.aclose()
 
     @staticmethod
     def _shut_down(exchange: Exchange, streamed: bool) -> None:
@@ -140,10 +150,10 @@ class OpenAIApi:
             return
         query = b"?" + exchange.query if exchange.query else b""
         path = (exchange.path.removeprefix(b"/v1") + query).decode("latin-1")
-        request = Forward(
+        request = Forwarded(
             exchange.method.decode("ascii"),
             path,
-            exchange.headers.get(b"content-type", b""),
+            exchange.headers,
             exchange.body,
             secret_of(exchange.headers),
         )
@@ -198,6 +208,8 @@ def _begin(exchange: Exchange, head: Head, record: Record) -> None:
     headers = _headers(record, head.headers)
     if head.streamed:
         headers.append((b"cache-control", b"no-cache"))
+    elif not content_type.startswith(JSON):
+        headers.extend(FOREIGN)
     exchange.begin(head.status, content_type, headers, length=head.length)
 
 

@@ -1,31 +1,30 @@
 """The server side of a connection: uvicorn's httptools protocol, made stricter, without ASGI.
 
 What uvicorn 0.54 leaves open is closed here (field measurements in docs/decisions/0004): header time,
-size and count, exactly one Host, body size and rate, a bound on pipelining. Timeouts are not armed per
-request: one sweep a second asks every connection (`overdue`).
+size and count, body size and rate, a bound on pipelining, what becomes of a connection after a refusal.
+What a head must say is `framing`'s business. Timeouts are not armed per request: one sweep a second asks
+every connection (`overdue`).
+
+Receiving and answering go on side by side. Reading is never paused: a client that leaves must be heard
+however much it has sent ahead. What comes after the last request that will be answered is thrown away.
 """
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from slipstream.config.settings import Server
 from slipstream.core.errors import BadRequest, SlipstreamError, Unavailable
-from slipstream.core.meters import Counters
+from slipstream.gateway import framing
 from slipstream.gateway.exchange import Exchange
-from slipstream.gateway.guard import Guard
+from slipstream.gateway.service import Service
+from slipstream.gateway.turns import Turns
 
 log = logging.getLogger(__name__)
-
-PIPELINED_MAX = 32
-"""Requests that may wait on one connection; nobody we know of pipelines more than a handful."""
 
 RATE_GRACE_SECONDS = 10.0
 """Over how long the least body rate is measured."""
@@ -33,99 +32,125 @@ RATE_GRACE_SECONDS = 10.0
 FIRST_WORD_SECONDS = 1.0
 """While draining, how long a connection that has just been made may take to send its first request."""
 
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Bytes that wait for a slow client before its model is made to wait; at a quarter of them it goes on."""
 
-class Service(Protocol):
-    """What the protocol hands requests to."""
+LINGER_SECONDS = 2.0
+"""How long a refused client may go on sending before its connection is cut (RFC 9112 §9.6): a close with
+bytes unread would reset the connection and could take the refusal with it."""
 
-    settings: Server
-    guard: Guard
-    counters: Counters
-    date: bytes
-    draining: bool
-
-    def handler(self, exchange: Exchange) -> Awaitable[None]:
-        """Serve a request; it may raise nothing."""
-        ...
-
-    def refuse(self, exchange: Exchange, error: SlipstreamError) -> None:
-        """Answer with an error in the dialect of the route."""
-        ...
+LINGER_BYTES = 16 * 1024 * 1024
+"""How much of that is taken off its hands and thrown away."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
-    """One connection of a client."""
+    """One connection of a client.
+
+    `_phase` says what is being received: nothing (`idle`), a `header` or a `body` of `_incoming`.
+    What has been received whole is in `_turns`.
+    """
 
     def __init__(self, service: Service, config: Config, state: ServerState) -> None:
         super().__init__(config, state, {})
         self._service = service
         self._settings = service.settings
-        self._exchange: Exchange | None = None
+        self._turns = Turns()
         self._incoming: Exchange | None = None
-        self._queue: deque[Exchange] = deque()
         self._phase = "idle"
         self._since = self.loop.time()
-        self._header_bytes = 0
+        self._wire_bytes = 0  # received in this phase, give or take what came together with its beginning
+        self._lines = 0
         self._hosts = 0
-        self._closing = False
-        self._answered = False
+        self._is_behind = False  # this request began in the same packet as what was before it
+        self._owes_continue = False
+        self._has_answered = False
+        self._is_deaf = False  # what comes in is thrown away
+        self._is_cut = False  # the client may not know that
+        self._thrown_bytes = 0
+        self._paused_at: float | None = None  # since when the client does not read
+        self._ended_at: float | None = None  # since when it is to leave
+
+    # The transport's side.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or turn it away when there are too many."""
         super().connection_made(transport)
+        transport.set_write_buffer_limits(WRITE_BUFFER_BYTES, WRITE_BUFFER_BYTES // 4)
         if len(self.connections) > self._settings.connections:
             self._service.counters.count("connections_refused")
-            self._refuse_now(Unavailable("Too many connections.", hint="Try again.", retry_after_seconds=1.0))
+            self._refuse(Unavailable("Too many connections.", hint="Try again.", retry_after_seconds=1.0))
+            transport.close()  # no lingering: whoever is turned away must not take a place
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left: whatever is done for it ends now."""
+        """Gone, whoever closed it: whatever is done for the client ends now."""
         self.connections.discard(self)
-        for exchange in (self._exchange, self._incoming, *self._queue):
-            if exchange is not None and not exchange.complete:
-                exchange.gone = True
-                if exchange.task is not None:
-                    exchange.task.cancel()
-        self._queue.clear()
-        self._incoming = None
+        self._leave()
         self.flow.resume_writing()
         self.parser = None
 
+    def eof_received(self) -> None:
+        """The client sends no more: it has left. What was answered in full still goes out.
+
+        Nobody can tell a client that only closed its sending half from one that is gone, and an answer
+        costs as much for either: like nginx and Go's server we take it for the latter.
+        """
+        self._ended_at = self.loop.time()
+        self._leave()
+
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; count what belongs to a header."""
-        if self._closing:
+        """Feed the parser, and look at what it leaves half-done."""
+        if self._is_deaf:
+            self._throw_away(len(data))
             return
         if self._phase == "idle":
             self._enter("header")
-        if self._phase == "header":
-            self._header_bytes += len(data)
+        self._wire_bytes += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             # Upgrading is for the server to decline (RFC 9110 §7.8): the request is served, and what
             # follows on this connection is not read, for it may be of the other protocol.
-            self._closing = True
-            self._close_after()
+            self._end_after_last()
         except httptools.HttpParserCallbackError:
-            raise
+            log.exception("unexpected error while reading a request")
+            self._service.counters.count("unexpected_errors")
+            self.transport.abort()
         except httptools.HttpParserError as error:
-            if not self._closing:
-                self._refuse_now(BadRequest(f"This is not HTTP we accept: {error}.", code="invalid_http"))
+            if not self._is_deaf:
+                self._refuse(BadRequest(f"This is not HTTP we accept: {error}.", code="invalid_http"))
         else:
-            if self._phase == "header" and self._header_bytes > self._settings.header_bytes:
-                self._refuse_now(_header_too_large(self._settings.header_bytes))
+            if self._phase != "idle" and not self._is_deaf:
+                self._check_unfinished()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write; it has `write_seconds` to catch up."""
+        super().pause_writing()
+        self._paused_at = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._paused_at = None
+
+    # The parser's side.
 
     def on_message_begin(self) -> None:
         """A request line comes."""
         self.url = b""
-        self._hosts = 0
-        self._incoming = Exchange(self.transport, self.flow)
-        if self._phase != "header":
-            self._header_bytes = 0
+        self._lines = self._hosts = 0
+        self._is_behind = self._phase != "header"
+        if self._is_behind:
             self._enter("header")
+        self._incoming = None if self._is_deaf else Exchange(self.transport, self.flow)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line."""
+        """One header line, or a trailer: those could change what was decided on, and nobody asks for them."""
         exchange = self._incoming
-        if exchange is None:
+        if exchange is None or self._phase != "header":
+            return
+        self._lines += 1
+        if self._lines > self._settings.header_count:
+            self._refuse(framing.header_too_large(self._settings))
             return
         name = name.lower()
         headers = exchange.headers
@@ -141,26 +166,29 @@ class GatewayProtocol(HttpToolsProtocol):
         if exchange is None:
             return
         parser, headers = self.parser, exchange.headers
+        version = parser.get_http_version()
         exchange.method = parser.get_method()
-        exchange.http11 = parser.get_http_version() == "1.1"
+        exchange.http11 = version == "1.1"
         exchange.keep_alive = exchange.http11 and parser.should_keep_alive() and not self._service.draining
-        exchange.date = self._service.date
-        error = self._header_error(exchange)
+        error = self._header_error(exchange, version)
         if error is not None:
-            self._refuse_now(error)
+            self._refuse(error)
             return
         self._enter("body")
         if b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and exchange.http11:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._owes_continue = True
+            if self._turns.active is None:  # else it would stand in the middle of the answer before it
+                self._say_continue()
 
     def on_body(self, body: bytes) -> None:
         """Some of the body."""
         exchange = self._incoming
         if exchange is None:
             return
+        self._owes_continue = False  # it did not wait for it
         exchange.feed(body)
         if exchange.body_bytes > self._settings.body_bytes:
-            self._refuse_now(_body_too_large(self._settings.body_bytes))
+            self._refuse(framing.body_too_large(self._settings))
 
     def on_message_complete(self) -> None:
         """The request is whole: serve it, or queue it behind the one before it."""
@@ -168,90 +196,116 @@ class GatewayProtocol(HttpToolsProtocol):
         if exchange is None:
             return
         exchange.ready()
-        self._header_bytes = 0
-        if self._exchange is None:
+        self._owes_continue = False
+        self._enter("idle")
+        turns = self._turns
+        if turns.take(exchange):
             self._start(exchange)
-            return
-        self._queue.append(exchange)
-        self._phase = "answer"
-        self.flow.pause_reading()
-        if len(self._queue) > PIPELINED_MAX:
-            self._closing = True  # those that wait are still answered, in order
-            self._queue[-1].keep_alive = False
+        elif turns.is_crowded(self._settings.body_bytes):
+            self._service.counters.count("pipelines_cut")
+            self._end_after_last()
+        if not exchange.keep_alive:
+            self._is_deaf = True  # the client has said that nothing follows
+
+    # Time.
 
     def overdue(self, now: float) -> str:
         """What this connection is late with, empty if nothing; `now` is the loop's time."""
         settings, age = self._settings, now - self._since
-        if self._phase == "idle":
-            allowed = FIRST_WORD_SECONDS if self._service.draining else settings.keep_alive_seconds
-            return "idle" if age > allowed else ""
+        if self._paused_at is not None and now - self._paused_at > settings.write_seconds:
+            return "reader"
+        if self._ended_at is not None:
+            allowed = settings.write_seconds if self.transport.get_write_buffer_size() else LINGER_SECONDS
+            return "end" if now - self._ended_at > allowed else ""
         if self._phase == "header":
             return "header" if age > settings.header_seconds else ""
         if self._phase == "body":
             received = self._incoming.body_bytes if self._incoming is not None else 0
             slow = age > RATE_GRACE_SECONDS and received < age * settings.body_bytes_per_second
-            return "body" if slow else ""
-        if self.flow.write_paused:
-            return "reader" if age > settings.write_seconds else ""
-        return ""
+            return "body" if slow and not self._owes_continue else ""
+        return "idle" if self._turns.active is None and age > self._idle_seconds() else ""
 
     def expire(self, what: str) -> None:
         """Act on what `overdue` said."""
         if what == "idle":
-            self.transport.close()
-            return
-        self._service.counters.count("http_timeouts")
-        if what == "reader":
+            self._end()
+        elif what == "end":
             self.transport.abort()
-            return
-        self._refuse_now(
-            BadRequest(f"The {what} of the request came too slowly.", code="too_slow", status=408)
-        )
-
-    def pause_writing(self) -> None:
-        """The client reads more slowly than we write; it has `write_seconds` to catch up."""
-        super().pause_writing()
-        self._since = self.loop.time()
+        elif what == "reader":
+            self._service.counters.count("readers_timed_out")
+            self.transport.abort()
+        else:
+            self._service.counters.count("http_timeouts")
+            self._refuse(
+                BadRequest(f"The {what} of the request came too slowly.", code="too_slow", status=408)
+            )
 
     def end_when_idle(self) -> None:
-        """Draining: close now, or after the answer that is under way."""
-        if self._exchange is not None:
-            self._exchange.keep_alive = False
-        elif self._incoming is None and self._answered:
-            self.transport.close()  # a new one may have its request on the way: `overdue` gives it a moment
+        """Draining: close now, or after the answers that are under way."""
+        last = self._turns.last()
+        if last is not None:
+            last.keep_alive = False
+        elif self._incoming is None and self._has_answered:
+            self._end()  # a new one may have its request on the way: `overdue` gives it a moment
 
     def stop(self) -> None:
         """The time for draining is over: the answer under way ends with an error."""
-        if self._exchange is not None and self._exchange.task is not None:
-            self._exchange.task.cancel()
+        active = self._turns.active
+        if active is not None and active.task is not None:
+            active.task.cancel()
+
+    # Receiving.
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
         self._since = self.loop.time()
+        self._wire_bytes = 0
 
-    def _header_error(self, exchange: Exchange) -> SlipstreamError | None:
-        settings, headers = self._settings, exchange.headers
+    def _header_error(self, exchange: Exchange, version: str) -> SlipstreamError | None:
         if not exchange.target(self.url):
             return BadRequest("The request target is not one we serve.", code="invalid_target")
-        if len(headers) > settings.header_count:
-            return _header_too_large(settings.header_bytes)
-        if self._header_bytes > settings.header_bytes and _size(headers) > settings.header_bytes:
-            return _header_too_large(settings.header_bytes)
-        if self._hosts != 1:
-            return BadRequest("A request must have exactly one Host.", code="invalid_host")
-        if b"transfer-encoding" in headers and (not exchange.http11 or b"content-length" in headers):
-            return BadRequest("The length of the body is ambiguous.", code="ambiguous_length")
-        length = headers.get(b"content-length", b"0")
-        if not length.isdigit():
-            return BadRequest("Content-Length is not a number.", code="ambiguous_length")
-        if int(length) > settings.body_bytes:
-            return _body_too_large(settings.body_bytes)
-        return self._service.guard.check(exchange.method, headers)
+        limits = self._settings
+        # the sum is for those that can be over it: nearly every head comes in one small packet of its own
+        exact = self._is_behind or self._wire_bytes > limits.header_bytes
+        return (
+            framing.head_error(exchange, self._hosts, version)
+            or framing.size_error(exchange, len(self.url), exact=exact, limits=limits)
+            or self._service.guard.check(exchange.method, exchange.headers)
+        )
+
+    def _check_unfinished(self) -> None:
+        """Bound a head that does not end, and a body that is all framing."""
+        if self._phase == "header":
+            if self._wire_bytes > self._settings.header_bytes:
+                self._refuse(framing.header_too_large(self._settings))
+        elif self._incoming is not None and framing.is_padded(self._incoming.body_bytes, self._wire_bytes):
+            self._refuse(framing.padded())
+
+    def _throw_away(self, count: int) -> None:
+        self._thrown_bytes += count
+        if self._thrown_bytes > LINGER_BYTES:
+            self.transport.abort()
+
+    def _say_continue(self) -> None:
+        self._owes_continue = False
+        self._since = self.loop.time()
+        self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _idle_seconds(self) -> float:
+        if self._service.draining:
+            return FIRST_WORD_SECONDS
+        settings = self._settings
+        return settings.keep_alive_seconds if self._has_answered else settings.header_seconds
+
+    # Answering.
 
     def _start(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._phase = "answer"
-        exchange.task = self.loop.create_task(self._serve(exchange))
+        exchange.date = self._service.date
+        if exchange.refusal is None:
+            exchange.task = self.loop.create_task(self._serve(exchange))
+        else:
+            self._service.refuse(exchange, exchange.refusal)
+            self._finished(exchange)
 
     async def _serve(self, exchange: Exchange) -> None:
         try:
@@ -261,66 +315,54 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _finished(self, exchange: Exchange) -> None:
         """The answer is out: on to the next request, or wait for one."""
-        self._exchange = None
-        self._answered = True
+        self._has_answered = True
+        following = self._turns.pass_on()
         if exchange.gone or self.transport.is_closing():
             return
         if not exchange.complete:
-            self.transport.abort()
+            exchange.abort()
         elif not exchange.keep_alive:
-            self.transport.close()
-        elif self._queue:
-            self._start(self._queue.popleft())
-        else:
-            self.flow.resume_reading()
-            if self._incoming is None:
-                self._enter("idle")
+            self._end()
+        elif following is not None:
+            self._start(following)
+        elif self._phase == "idle":
+            self._since = self.loop.time()
+        elif self._owes_continue:
+            self._say_continue()
 
-    def _refuse_now(self, error: SlipstreamError) -> None:
+    def _refuse(self, error: SlipstreamError) -> None:
         """Answer a request that will not be read any further, and close: what follows cannot be trusted."""
-        self._closing = True
+        self._is_deaf = self._is_cut = True
         self._service.counters.count("http_errors")
-        incoming, self._incoming = self._incoming, None
-        if self._exchange is not None or self.transport.is_closing():
-            self._close_after()
-            return
-        exchange = incoming or Exchange(self.transport, self.flow)
+        exchange, self._incoming = self._incoming or Exchange(self.transport, self.flow), None
+        exchange.refusal = error
         exchange.keep_alive = False
-        exchange.date = self._service.date
-        self._service.refuse(exchange, error)
-        self.transport.close()
+        self._phase = "idle"
+        if not self.transport.is_closing() and self._turns.take(exchange):
+            self._start(exchange)
 
-    def _close_after(self) -> None:
-        """Answers under way go out before the connection is closed, the refusal itself is lost."""
-        last = self._queue[-1] if self._queue else self._exchange
+    def _end_after_last(self) -> None:
+        self._is_deaf = self._is_cut = True
+        last = self._turns.last()
         if last is None:
-            self.transport.close()
+            self._end()
         else:
             last.keep_alive = False
+
+    def _end(self) -> None:
+        """No more answers: close, but hear out a client that may still be sending."""
+        self._ended_at = self.loop.time()
+        if self._is_cut or self._thrown_bytes:
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def _leave(self) -> None:
+        self._is_deaf = True
+        self._incoming = None
+        self._turns.leave()
 
 
 def connection_factory(service: Service, config: Config, state: ServerState) -> Callable[[], GatewayProtocol]:
     """What `loop.create_server` calls for each connection."""
     return lambda: GatewayProtocol(service, config, state)
-
-
-def _size(headers: dict[bytes, bytes]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers.items())
-
-
-def _header_too_large(limit: int) -> SlipstreamError:
-    return BadRequest(
-        f"The header is larger than {limit} bytes or has too many lines.",
-        hint="See server.header_bytes and server.header_count.",
-        code="header_too_large",
-        status=431,
-    )
-
-
-def _body_too_large(limit: int) -> SlipstreamError:
-    return BadRequest(
-        f"The body is larger than {limit} bytes.",
-        hint="See server.body_bytes.",
-        code="body_too_large",
-        status=413,
-    )

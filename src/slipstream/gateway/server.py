@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 
 from slipstream.config.settings import Settings
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, SlipstreamError
+from slipstream.core.errors import BadRequest, SlipstreamError, Unavailable
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.gateway.control import ControlForward
@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.5
 """How often connections are asked whether they are late; also the error of every timeout of theirs."""
+
+UNSENT_BYTES = 64 * 1024
+"""What the kernel may hold unsent for a slow client; by itself it takes 2.5 MB before we notice anything."""
 
 LAST_WORDS_SECONDS = 0.5
 """Time for the error event of an answer that did not finish within the drain."""
@@ -72,6 +75,9 @@ class GatewayServer:
         )
         config.load()
         self._tick()
+        listener.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+        )  # connections inherit it
         self._server = await loop.create_server(
             connection_factory(self, config, self._state), sock=listener, backlog=2048
         )
@@ -119,6 +125,10 @@ class GatewayServer:
             await handle(exchange)
         except SlipstreamError as error:
             self.refuse(exchange, error)
+        except asyncio.CancelledError:
+            if not (exchange.gone or exchange.complete):  # not the client left: we are shutting down
+                self.refuse(exchange, shutting_down())
+            raise
         except Exception:
             log.exception("unexpected error while answering a request")
             self.counters.count("unexpected_errors")
@@ -186,6 +196,11 @@ class GatewayServer:
                 late = connection.overdue(now)
                 if late:
                     connection.expire(late)
+
+
+def shutting_down() -> Unavailable:
+    """What those are told whose answer does not finish within the drain."""
+    return Unavailable("The server is shutting down.", hint="Try again.", retry_after_seconds=1.0)
 
 
 async def _answered(exchange: Exchange) -> None:

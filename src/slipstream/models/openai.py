@@ -5,7 +5,7 @@ Bodies pass through byte for byte; the key comes from the settings, never from t
 
 import os
 import pathlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
@@ -13,7 +13,7 @@ from slipstream.config.settings import Upstream
 from slipstream.core.chat import ChatRequest
 from slipstream.core.errors import ConfigurationError, UpstreamFailed
 from slipstream.core.meters import Counters
-from slipstream.core.ports import Chunk, Head
+from slipstream.core.ports import Chunk, Forwarded, Head
 from slipstream.core.record import Record
 from slipstream.net.client import ClientOptions, HttpClient, Response
 from slipstream.net.proxied import ProxiedClient, ProxiedResponse
@@ -21,9 +21,22 @@ from slipstream.net.sse import EventSplitter
 
 EVENT_STREAM = b"text/event-stream"
 _INCLUDE_USAGE = b'{"include_usage":true}'
+_PASSED_ON = frozenset({b"accept", b"content-type", b"idempotency-key", b"range", b"user-agent"})
+"""Headers of a forwarded request that go to the upstream, beside all that begin with `openai-`."""
+
 _PASSED_BACK = frozenset(
-    {b"retry-after", b"x-ratelimit-reset-requests", b"x-ratelimit-reset-tokens", b"openai-processing-ms"}
+    {
+        b"retry-after",
+        b"x-ratelimit-reset-requests",
+        b"x-ratelimit-reset-tokens",
+        b"openai-processing-ms",
+        b"content-disposition",
+        b"content-range",
+        b"location",
+    }
 )
+UPSTREAM_ID = b"x-upstream-request-id"
+"""Under this name the client gets the upstream's own `x-request-id`; ours has that one."""
 
 
 class OpenAIUpstream:
@@ -36,11 +49,13 @@ class OpenAIUpstream:
         *,
         connect_seconds: float = 5.0,
         event_bytes: int = 1024 * 1024,
+        answer_bytes: int = 64 * 1024 * 1024,
         key: str = "",
         counters: Counters | None = None,
     ) -> None:
         self._name = name
         self._event_bytes = event_bytes
+        self._answer_bytes = answer_bytes
         options = ClientOptions(
             connections=settings.connections,
             waiting=settings.waiting,
@@ -76,14 +91,16 @@ class OpenAIUpstream:
         response = await self._client.request("POST", f"/{request.route.value}", headers, request.body)
         return self._reply(response)
 
-    async def forward(
-        self, method: str, path: str, content_type: bytes, body: bytes, record: Record
-    ) -> "UpstreamReply":
-        """Send any other request of the API on; `path` is what followed `/v1`, query included."""
-        headers = [*self._headers, (b"x-request-id", record.id.encode())]
-        if content_type:
-            headers.append((b"content-type", content_type))
-        return self._reply(await self._client.request(method, path, headers, body))
+    async def forward(self, request: Forwarded, record: Record) -> "UpstreamReply":
+        """Send any other request of the API on, with those of its headers that the upstream may need."""
+        headers = [pair for pair in self._headers if pair[0] != b"user-agent"]
+        headers.append((b"x-request-id", record.id.encode()))
+        headers.extend(
+            (name, value)
+            for name, value in request.headers.items()
+            if name in _PASSED_ON or name.startswith(b"openai-")
+        )
+        return self._reply(await self._client.request(request.method, request.path, headers, request.body))
 
     async def list_models(self) -> tuple[str, ...]:
         """The names of the models that the upstream says it serves."""
@@ -112,10 +129,10 @@ class OpenAIUpstream:
         await self._client.aclose()
 
     def _reply(self, response: Response | ProxiedResponse) -> "UpstreamReply":
-        if response.status in (401, 403):
+        if response.status == 401:
             response.close()
             raise UpstreamFailed(
-                f"The upstream `{self._name}` refused our key ({response.status}).",
+                f"The upstream `{self._name}` refused our key (401).",
                 code="upstream_refused_key",
                 hint=f"Check `key_env` or `key_file` in [models.upstreams.{self._name}].",
             )
@@ -125,23 +142,24 @@ class OpenAIUpstream:
                 f"The upstream `{self._name}` answered with a redirect, which is never followed.",
                 hint=f"Write the final address into [models.upstreams.{self._name}] url.",
             )
-        return UpstreamReply(response, self._event_bytes)
+        return UpstreamReply(response, event_bytes=self._event_bytes, answer_bytes=self._answer_bytes)
 
 
 class UpstreamReply:
     """An upstream's answer, framed by event where it is a stream."""
 
-    def __init__(self, response: Response | ProxiedResponse, event_bytes: int) -> None:
+    def __init__(self, response: Response | ProxiedResponse, *, event_bytes: int, answer_bytes: int) -> None:
         content_type = response.header(b"content-type") or b"application/json"
         self._response = response
         self._event_bytes = event_bytes
+        self._answer_bytes = answer_bytes
         streamed = content_type.startswith(EVENT_STREAM)
         self.head = Head(
             response.status,
             content_type,
             streamed=streamed,
             length=len(response.whole) if response.whole is not None and not streamed else None,
-            headers=tuple(pair for pair in response.headers if pair[0] in _PASSED_BACK),
+            headers=tuple(_passed_back(response)),
         )
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
@@ -156,7 +174,15 @@ class UpstreamReply:
         if response.whole is not None:
             yield Chunk((response.whole,), response.arrived_ns)
             return
+        left = self._answer_bytes
         async for piece in response:
+            left -= len(piece.data)
+            if left < 0:
+                raise UpstreamFailed(
+                    f"The model's answer is larger than {self._answer_bytes} bytes.",
+                    code="answer_too_large",
+                    hint="The setting models.answer_bytes bounds it.",
+                )
             yield Chunk((piece.data,), piece.arrived_ns)
 
     async def _events(self) -> AsyncIterator[Chunk]:
@@ -168,6 +194,15 @@ class UpstreamReply:
         rest = splitter.rest()
         if rest.strip():
             raise UpstreamFailed("The model's stream ended inside an event.", code="upstream_broke")
+
+
+def _passed_back(response: Response | ProxiedResponse) -> Iterator[tuple[bytes, bytes]]:
+    """Headers of the upstream's answer that the client gets."""
+    for name, value in response.headers:
+        if name in _PASSED_BACK:
+            yield name, value
+        elif name == b"x-request-id":
+            yield UPSTREAM_ID, value
 
 
 class ListedModel(msgspec.Struct):

@@ -21,6 +21,8 @@ class Begin(Message, frozen=True):
     slot: int
     control_socket: str
     """Path of the Unix socket that answers pages and admin routes."""
+    salt: bytes
+    """Key of the hashes in records: the same in every worker, forgotten when the server ends."""
 
 
 class Keys(Message, frozen=True):

@@ -11,6 +11,7 @@ from slipstream.core.keys import KeyEntry, digest
 
 TOKENS_MAX = 16
 SESSIONS_MAX = 64
+TOKEN_SECONDS = 24 * 3600.0
 SESSION_SECONDS = 7 * 24 * 3600.0
 
 
@@ -23,22 +24,21 @@ class Sessions:
     """Tokens that were issued and sessions that run; beyond their bounds the oldest makes room."""
 
     def __init__(self) -> None:
-        self._tokens: dict[bytes, None] = {}
+        self._tokens: dict[bytes, int] = {}
         self._running: dict[bytes, _Session] = {}
 
-    def issue(self) -> str:
-        """A token that opens one session. Shown to the person at the terminal, kept as a digest."""
+    def issue(self, now_ns: int) -> str:
+        """A token that opens one session within a day. Shown to the person at the terminal."""
         token = secrets.token_urlsafe(32)
         _bounded(self._tokens, TOKENS_MAX - 1)
-        self._tokens[digest(token)] = None
+        self._tokens[digest(token)] = now_ns + int(TOKEN_SECONDS * 1e9)
         return token
 
     def login(self, token: str, now_ns: int) -> str | None:
         """Spend a token; the new session's cookie value, or None if the token is not known or was spent."""
         presented = digest(token)
-        if presented not in self._tokens:
+        if self._tokens.pop(presented, 0) <= now_ns:
             return None
-        del self._tokens[presented]
         cookie = secrets.token_urlsafe(32)
         key = digest(cookie)
         entry = KeyEntry(id=f"page-{key.hex()[:8]}", digest=key, tenant="local", role="admin")
@@ -52,6 +52,6 @@ class Sessions:
         return tuple(one.entry for one in self._running.values())
 
 
-def _bounded(entries: dict[bytes, None] | dict[bytes, _Session], most: int) -> None:
+def _bounded(entries: dict[bytes, int] | dict[bytes, _Session], most: int) -> None:
     while len(entries) > most:
         del entries[next(iter(entries))]

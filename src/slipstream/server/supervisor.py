@@ -18,6 +18,7 @@ import msgspec
 import slipstream
 from slipstream.config import live, paths
 from slipstream.config.settings import Settings
+from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
@@ -58,7 +59,7 @@ class Supervisor:
 
     Args:
         settings: what to serve.
-        announce: called once, when the first worker serves.
+        announce: called when the first worker serves, and again when keys begin to be asked for.
         worker: the command of a worker; its two descriptors are appended.
     """
 
@@ -75,6 +76,7 @@ class Supervisor:
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
         self._local: LocalAddress | None = None
+        self._salt = secrets.token_bytes(16)
         self._signals = 0
         self._refusal: ConfigurationError | None = None
 
@@ -103,7 +105,7 @@ class Supervisor:
         if self._local is not None:
             told.append(messages.Local(self._local))
         settings = msgspec.json.encode(self._settings)
-        return [*told, messages.Begin(settings, slot, str(self._control_path))]
+        return [*told, messages.Begin(settings, slot, str(self._control_path), self._salt)]
 
     def heard(self, slot: int, message: messages.FromWorker) -> None:
         """What a worker says beyond its slot."""
@@ -223,8 +225,11 @@ class Supervisor:
             await asyncio.to_thread(self._access.read)
             current = self._access.message()
             if current != told:
+                begun = current.required and not told.required
                 told = current
                 self._tell_keys()
+                if begun:  # the pages were open until now; whoever sits here gets a link
+                    self._announce_now()
 
     def _tell_keys(self) -> None:
         message = self._access.message()
@@ -235,8 +240,12 @@ class Supervisor:
         if self._announced:
             return
         self._announced = True
+        self._announce_now()
+
+    def _announce_now(self) -> None:
         required = self._access.required
-        login = f"{self._url}/login?token={self._access.sessions.issue()}" if required else ""
+        token = self._access.sessions.issue(clock.monotonic_ns()) if required else ""
+        login = f"{self._url}/login?token={token}" if required else ""
         self._announce(Announcement(self._url, required, login, self._local))
 
     def _control_app(self) -> "Starlette":

@@ -89,6 +89,7 @@ class Worker:
             sink=sink,
             counters=self._counters,
             keyring=lambda: self._keyring,
+            salt=self._begin.salt if self._begin is not None else b"",
             local_address=lambda: self._local,
         )
 

@@ -31,7 +31,6 @@ CREATE TABLE requests (
     chunk_gap_p95_ns INTEGER,
     chunk_gap_max_ns INTEGER,
     duration_ns INTEGER NOT NULL,
-    cpu_ns INTEGER,
     attempts INTEGER NOT NULL,
     outcome TEXT NOT NULL,
     status INTEGER NOT NULL,
