@@ -6,7 +6,7 @@ from slipstream.core.errors import NotAllowed, Unavailable, UpstreamFailed
 from slipstream.core.keys import Keyring
 from slipstream.gateway.exchange import Exchange
 from slipstream.gateway.guard import secret_of
-from slipstream.net.client import ClientOptions, HttpClient
+from slipstream.net.client import ClientOptions, HttpClient, Response
 
 ROLE = b"x-slipstream-role"
 KEY_ID = b"x-slipstream-key-id"
@@ -48,7 +48,7 @@ class ControlForward:
                 response.status,
                 b"",
                 returned,
-                length=len(response.whole) if response.whole is not None else None,
+                length=_length(response, exchange.method),
             )
             if response.whole is not None:
                 exchange.write(response.whole)
@@ -71,3 +71,11 @@ class ControlForward:
         except NotAllowed:
             return []
         return [(ROLE, entry.role.encode()), (KEY_ID, entry.id.encode()), (TENANT, entry.tenant.encode())]
+
+
+def _length(response: Response, method: bytes) -> int | None:
+    """Bytes of the body, None where they are not known; of a HEAD's answer, those that a GET would get."""
+    declared = response.header(b"content-length")
+    if method == b"HEAD":
+        return int(declared) if declared.isdigit() else None
+    return len(response.whole) if response.whole is not None else None

@@ -9,10 +9,12 @@ from collections.abc import Iterable
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from slipstream.core.errors import SlipstreamError
+from slipstream.core.record import new_id
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
+REQUEST_ID = b"x-request-id"
 _ENDS_CHUNKS = b"0\r\n\r\n"
 PIECE_BYTES = 64 * 1024
 """Most that is given to the connection at once; it keeps whatever it is given, however slow the client."""
@@ -136,8 +138,12 @@ class Exchange:
         ]
         if content_type:
             parts += (b"content-type: ", content_type, b"\r\n")
+        named = False
         for name, value in headers:
+            named = named or name == REQUEST_ID
             parts += (name, b": ", value, b"\r\n")
+        if not named:  # a call's answer carries the id of its record, any other one of its own
+            parts += (REQUEST_ID, b": ", new_id().encode(), b"\r\n")
         if self.cors:
             parts += (b"vary: origin\r\naccess-control-allow-origin: ", self.cors, b"\r\n")
         if length is not None:

@@ -36,8 +36,10 @@ class Guard:
         )
         self._origins = frozenset(origin.rstrip("/").encode() for origin in allowed_origins)
 
-    def check(self, method: bytes, headers: Mapping[bytes, bytes]) -> SlipstreamError | None:
-        """The reason to refuse a request, None if there is none."""
+    def check(
+        self, method: bytes, headers: Mapping[bytes, bytes], *, path: bytes = b"/"
+    ) -> SlipstreamError | None:
+        """The reason to refuse a request, None if there is none. A link may lead to pages, not to the API."""
         host = headers.get(b"host", b"")
         name = _name_of(host)
         if self._any_host:
@@ -54,9 +56,8 @@ class Guard:
         if origin is not None and origin != b"null" and (origin in self._origins or _host_of(origin) == host):
             return None
         if origin is not None or headers.get(b"sec-fetch-site", b"none") not in _OWN_SITES:
-            safe = (
-                method not in _CHANGING and origin is None and headers.get(b"sec-fetch-mode") == b"navigate"
-            )
+            navigates = origin is None and headers.get(b"sec-fetch-mode") == b"navigate"
+            safe = navigates and method not in _CHANGING and not path.startswith(b"/v1")
             if not safe:
                 return NotAllowed(
                     "Pages of other sites may not call this server.",

@@ -1,6 +1,7 @@
 """The OpenAI dialect: which path is which call, and how the way's items become an HTTP answer."""
 
 import asyncio
+import urllib.parse
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
 import msgspec
@@ -35,7 +36,7 @@ class OpenAIApi:
     """The hot routes. Each handler answers its exchange, errors included, and raises nothing of ours."""
 
     def __init__(
-        self, way: Way, catalog: Catalog, counters: Counters, *, models: Callable[[], bytes]
+        self, way: Way, catalog: Catalog, counters: Counters, *, models: Callable[[], "ModelList"]
     ) -> None:
         self._way = way
         self._catalog = catalog
@@ -60,7 +61,9 @@ class OpenAIApi:
         handler = self.routes.get((exchange.method, exchange.path))
         if handler is not None or not exchange.path.startswith(b"/v1/"):
             return handler
-        return self._wrong_method if exchange.path in self._paths else self._forward
+        if exchange.path in self._paths:
+            return self._wrong_method
+        return self._one_model if exchange.method == b"GET" and self._asks_for(exchange) else self._forward
 
     def _call(self, route: Route) -> Handler:
         name = route.value
@@ -175,7 +178,17 @@ class OpenAIApi:
         except SlipstreamError as error:
             exchange.respond(error.status, JSON, error_body(error), error_headers(error))
             return
-        exchange.respond(200, JSON, self._models())
+        exchange.respond(200, JSON, msgspec.json.encode(self._models()))
+
+    def _asks_for(self, exchange: Exchange) -> "ModelRow | None":
+        """The model of `GET /v1/models/NAME`, None if it is none of the catalog's."""
+        name = urllib.parse.unquote(exchange.path.removeprefix(b"/v1/models/").decode("latin-1"))
+        return next((row for row in self._models().data if row.id == name), None)
+
+    async def _one_model(self, exchange: Exchange) -> None:
+        record = open_record(route="models")
+        self._way.admit(secret_of(exchange.headers), record)
+        exchange.respond(200, JSON, msgspec.json.encode(self._asks_for(exchange)))
 
 
 def climbs(path: bytes) -> bool:

@@ -270,7 +270,7 @@ class GatewayProtocol(HttpToolsProtocol):
         return (
             framing.head_error(exchange, self._hosts, version)
             or framing.size_error(exchange, len(self.url), exact=exact, limits=limits)
-            or self._service.guard.check(exchange.method, exchange.headers)
+            or self._service.guard.check(exchange.method, exchange.headers, path=exchange.path)
         )
 
     def _check_unfinished(self) -> None:

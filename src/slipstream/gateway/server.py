@@ -168,9 +168,9 @@ class GatewayServer:
         ]
         exchange.respond(204, b"", b"", allowed)
 
-    def _models(self) -> bytes:
+    def _models(self) -> ModelList:
         rows = [ModelRow(row.name, row.owner, row.details()) for row in self._parts.models()]
-        return msgspec.json.encode(ModelList(rows))
+        return ModelList(rows)
 
     def _connections(self) -> Iterator[GatewayProtocol]:
         for connection in list(self._state.connections):

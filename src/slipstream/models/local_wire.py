@@ -256,6 +256,10 @@ def _refuse_unsupported(completion: Completion) -> None:
             )
 
 
+SHOWN_MAX = 200
+_LIMITS = "The embedded model takes text, one answer and one prompt a request."
+
+
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
@@ -263,11 +267,12 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         path = _PATH.search(str(error))
         param = path[1] if path else ""
         what = str(error)[: path.start()] if path else str(error)
+        what, param = what[:SHOWN_MAX], param[:SHOWN_MAX]  # a wrong value is part of the message
         raise BadRequest(
             f"`{param}`: {what}." if param else f"{what}.",
             param=param or None,
             code="invalid_value",
-            hint="The embedded model takes text, one answer and one prompt a request." if param else "",
+            hint=_LIMITS if param == "n" or param.endswith(("content", "prompt")) else "",
         ) from None
     except msgspec.DecodeError as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
