@@ -14,7 +14,7 @@ from slipstream.core.health import Visit
 from slipstream.core.record import open_record
 from slipstream.flow import virtual
 from slipstream.flow.attempt import Patience
-from slipstream.flow.watch import Watch
+from slipstream.flow.watch import Watch, Watches
 
 FAILS = replace(NORMAL, error_rate=1.0)
 BODY = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"max_tokens":3}'
@@ -68,7 +68,7 @@ async def errand(rig: Rig) -> None:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     record = open_record(route="chat/completions")
-    watch = Watch(loop, task)
+    watch = Watch(Watches(loop), task)
     try:
         opened = await rig.attempts.open(parse(Route.CHAT, BODY), record, watch)
         try:

@@ -143,10 +143,10 @@ def _is_compact(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
 
     Every one of those only makes the body longer than the sum, so equality excludes them all.
     """
-    length = 1 if fields else 2
-    for name, raw in fields.items():
-        length += (len(name) if name.isascii() else len(name.encode())) + 4 + len(memoryview(raw))
-    return length == len(body)
+    names = "".join(fields)
+    length = (1 if fields else 2) + 4 * len(fields)
+    length += len(names) if names.isascii() else len(names.encode())
+    return length + sum([len(memoryview(raw)) for raw in fields.values()]) == len(body)
 
 
 def _refuse_duplicates(body: bytes, fields: dict[str, msgspec.Raw]) -> None:

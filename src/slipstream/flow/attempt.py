@@ -161,7 +161,7 @@ class Attempts:
         record.attempts = errand.attempts
         if choice.name not in ("*", request.model):
             request = request.replacing({"model": msgspec.json.encode(choice.name)})
-        watch.expect(seconds, look=self.patience.idle_seconds)
+        watch.expect(seconds)
         reply: Reply | None = None
         opened: Opened | None = None
         try:
@@ -234,7 +234,7 @@ class Attempts:
             raise nobody_is_free(errand.course, clock.monotonic_ns(), is_full=True)
         self._counters.count("upstream_waits")
         errand.tried = list(errand.barred)  # who comes back first may be one that was tried
-        errand.watch.expect(self._left(errand.record), look=self.patience.idle_seconds)
+        errand.watch.expect(self._left(errand.record))
         try:
             with errand.record.step("wait"):
                 while True:
@@ -265,7 +265,7 @@ class Attempts:
     async def _pause(self, errand: _Errand) -> None:
         """Let the same endpoint be for a moment before it is asked again."""
         left = self._left(errand.record)
-        errand.watch.expect(left, look=self.patience.idle_seconds)
+        errand.watch.expect(left)
         with errand.record.step("back_off"):
             await asyncio.sleep(min(backoff_seconds(errand.attempts, self._catalog.chance()), left))
 

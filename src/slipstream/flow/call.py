@@ -1,5 +1,6 @@
 """What a caller hands in: a route, a body and a secret; nothing of it has been looked at yet."""
 
+import functools
 import hashlib
 
 import msgspec
@@ -11,6 +12,9 @@ from slipstream.core.record import Record
 
 HASH_BYTES = 8
 """64 bits tell prompts apart in a store of a billion with less than 3 % chance of one collision."""
+
+KEPT_BYTES_MAX = 1024
+"""Longer parameters (tools, a response format) are hashed each time, so that what is kept stays small."""
 
 MODEL_CHARACTERS_MAX = 256
 
@@ -39,9 +43,25 @@ def read(call: Call, record: Record, salt: bytes) -> ChatRequest:
     record.prompt_hash = _digest(salt, fields[REQUIRED[request.route]])
     parameters = {name: fields[name] for name in sorted(fields.keys() - _NOT_PARAMETERS)}
     if parameters:
-        record.parameters_hash = _digest(salt, msgspec.json.encode(parameters))
+        encoded = msgspec.json.encode(parameters)
+        is_short = len(encoded) <= KEPT_BYTES_MAX
+        record.parameters_hash = _digest_kept(salt, encoded) if is_short else _digest(salt, encoded)
     return request
 
 
 def _digest(salt: bytes, data: bytes | msgspec.Raw) -> str:
-    return hashlib.blake2b(data, digest_size=HASH_BYTES, key=salt).hexdigest()
+    digest = _keyed(salt).copy()
+    digest.update(data)
+    return digest.hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_kept(salt: bytes, data: bytes) -> str:
+    """The same for what comes again and again: an application asks with few sets of parameters."""
+    return _digest(salt, data)
+
+
+@functools.lru_cache(maxsize=4)
+def _keyed(salt: bytes) -> "hashlib.blake2b":
+    """The key takes one of the rounds; it is worked in once."""
+    return hashlib.blake2b(digest_size=HASH_BYTES, key=salt)

@@ -88,11 +88,19 @@ class HttpClient:
         self._pool: Connections | None = None
 
     async def request(
-        self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes = b"",
+        *,
+        request_id: str = "",
     ) -> Response:
         """Send a request; returns when the head of its answer is here. `path` is added to the base path.
 
         `host`, `content-length` and what concerns the connection are set here, whatever `headers` say.
+        `request_id`, one of ours, goes as `x-request-id`: beside `headers`, so that a tuple of them that
+        is always the same is checked and written out only once.
         A kept connection that had died unnoticed is replaced once, if no byte of an answer came.
         Cancelled at any point it leaves nothing behind.
 
@@ -103,7 +111,8 @@ class HttpClient:
             BadRequest: `path` or `headers` hold what cannot be sent.
         """
         pool = self._pool or self._open()
-        head = self._origin.head(method, path, headers, len(body))
+        own = b"x-request-id: %b\r\n" % request_id.encode() if request_id else b""
+        head = self._origin.head(method, path, headers, len(body), own)
         now_ns = clock.monotonic_ns()
         slot = pool.take(now_ns) or await pool.wait(now_ns)
         while True:

@@ -71,11 +71,11 @@ class Origin:
     def __str__(self) -> str:
         return self._unix_path or f"{self.host}:{self.port}"
 
-    def head(self, method: str, path: str, headers: Headers, body_bytes: int) -> bytes:
+    def head(self, method: str, path: str, headers: Headers, body_bytes: int, own: bytes = b"") -> bytes:
         """The head of a request. `path` follows the base path and may carry a query.
 
-        Headers of `OWNED` are left out: they are this side's to set. Raises `BadRequest` for anything
-        that cannot stand in a head.
+        Headers of `OWNED` are left out: they are this side's to set. `own` are whole header lines of our
+        making, taken as they are. Raises `BadRequest` for anything that cannot stand in a head.
         """
         start = self._starts.get((method, path)) or self._start(method, path)
         if headers is self._rendered_from:
@@ -85,8 +85,8 @@ class Origin:
             if type(headers) is tuple:  # cannot change: callers that always send the same pay once
                 self._rendered_from, self._rendered = headers, rendered
         if body_bytes or method not in _WITHOUT_BODY:
-            return b"%bcontent-length: %d\r\n%b" % (start, body_bytes, rendered)
-        return start + rendered
+            return b"%bcontent-length: %d\r\n%b%b" % (start, body_bytes, own, rendered)
+        return start + own + rendered
 
     def _start(self, method: str, path: str) -> bytes:
         """Request line and host; the few paths that are asked again and again are kept."""

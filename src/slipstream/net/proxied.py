@@ -60,12 +60,20 @@ class ProxiedClient:
         self._is_closed = False
 
     async def request(
-        self, method: str, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes = b""
+        self,
+        method: str,
+        path: str,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes = b"",
+        *,
+        request_id: str = "",
     ) -> "ProxiedResponse":
         """Send a request; returns when the head of its answer is here. See `HttpClient.request`."""
         import aiohttp
         import yarl
 
+        if request_id:
+            headers = (*headers, (b"x-request-id", request_id.encode()))
         self._origin.head(method, path, headers, len(body))  # refuses what cannot be sent
         session = self._session or await self._open()
         place = self._enter()

@@ -54,8 +54,8 @@ class Access:
         self._loopback = loopback
         self._version = store.version()
         self._keys: Sequence[KeyEntry] = tuple(store.active())
-        # Once a key was asked for, revoking the last one must not open the doors.
-        self._had_keys = bool(self._keys)
+        # Once a key was made, revoking the last one must not open the doors, after a restart neither.
+        self._had_keys = bool(store.list())
 
     @property
     def has_keys(self) -> bool:

@@ -16,6 +16,8 @@ RECORD_BYTES_MAX = 1024 * 1024
 """A record that is longer, encoded, is dropped."""
 BATCH_BYTES = 256 * 1024
 """A batch is sent once it holds this much."""
+BATCH_RECORDS = 32
+"""And once it holds so many: encoding some hundred at once would hold up the requests under way by 1 ms."""
 _ROOM_BYTES = RECORD_BYTES_MAX + 2 * BATCH_BYTES  # what one batch takes at the very most
 _ENCODER = msgspec.msgpack.Encoder()
 _log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class ChannelSink:
         self._channel = channel
         self._counters = counters
         self._room = settings.queue
-        self._batch = settings.batch
+        self._batch = min(settings.batch, BATCH_RECORDS)
         self._flush_seconds = settings.flush_ms / 1000
         self._waiting: deque[Record] = deque()
         self._loop = asyncio.get_running_loop()

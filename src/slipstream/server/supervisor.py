@@ -22,7 +22,7 @@ from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
-from slipstream.server import messages
+from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
@@ -93,6 +93,7 @@ class Supervisor:
             parts.enter_context(self._heeding_signals())
             await self._open_local(parts)
             self._recorder.start()
+            garbage.spare()
             parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
             await self._run_workers()
         if self._refusal is not None:

@@ -22,7 +22,7 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
-from slipstream.server import messages
+from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
 from slipstream.wiring import Parts, build_parts
@@ -62,6 +62,7 @@ class Worker:
         except SlipstreamError as error:
             self.channel.send(messages.Refused(error.message, error.hint))
             return 1
+        garbage.spare()
         self.channel.send(messages.Ready(os.getpid()))
         reporting = asyncio.create_task(self._report(server))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)

@@ -3,7 +3,7 @@
 It knows what a record's columns are and how old rows make room; it does not know when (see `writer`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ TEXT_MAX = 256
 """Longer text in a record, such as the model that a caller asked for, is cut to this many characters."""
 
 _INTEGER_MAX = 2**63 - 1
+_INSERTED_AT_ONCE = 16
 _DELETED_AT_ONCE = 500
 _FREED_AT_ONCE = 256
 _FREE_PAGES_KEPT = 256
@@ -85,15 +86,21 @@ class RecordStore:
         """Damaged files that this store has set aside since it was opened."""
         return self._database.quarantined
 
-    def insert(self, batch: Sequence[Record]) -> int:
+    def insert(self, batch: Sequence[Record], *, breathe: Callable[[], None] | None = None) -> int:
         """Commit all of `batch` or nothing; how many of them were new.
 
         A record whose id is known already is left as it is, so that a batch may be sent twice.
+        `breathe` is called after every few of them.
         """
         self._database.refresh()
-        rows = [to_row(record) for record in batch]
+        inserted = 0
         with self._database.transaction():
-            return self._database.run_many(_INSERT, rows)
+            for start in range(0, len(batch), _INSERTED_AT_ONCE):
+                rows = [to_row(record) for record in batch[start : start + _INSERTED_AT_ONCE]]
+                inserted += self._database.run_many(_INSERT, rows)
+                if breathe is not None:
+                    breathe()
+        return inserted
 
     def get(self, record_id: str) -> Record | None:
         """The record of one request."""
