@@ -24,11 +24,11 @@ test: .venv/dev.stamp ## Lint, types, contracts, and every fast test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not long"
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not long"
 
 .PHONY: test-long
 test-long: .venv/dev.stamp ## The full counts of crash, fault, fuzz and statistics tests
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m long --timeout 1200
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m long --timeout 1200
 
 .PHONY: lint
 lint: .venv/dev.stamp ## Put code into shape, then check it
@@ -38,8 +38,8 @@ lint: .venv/dev.stamp ## Put code into shape, then check it
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: .venv/dev.stamp ## Run every benchmark; one file a claim
-	@set -e; for file in $(filter-out bench/gateway_%.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
+bench: .venv/dev.stamp ## Run the benchmarks that need nothing but this; one file a claim
+	@set -e; for file in $(filter-out bench/gateway%.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python "$$file"; done
 
 .PHONY: bench-gateway
 bench-gateway: .venv/dev.stamp ## What a gateway adds, beside its peers (6 minutes; needs wrk and nginx)

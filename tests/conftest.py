@@ -43,13 +43,6 @@ def home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ[name] = value
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that keep a core busy by themselves (the model, the browser) run one after another under xdist."""
-    for item in items:
-        if item.get_closest_marker("model") or item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("heavy"))
-
-
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Take down every skip that CI does not allow. Under xdist the reports arrive here too."""
     _take_down(report)

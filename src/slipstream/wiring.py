@@ -89,7 +89,11 @@ class Parts:
     def loading(self) -> list[str]:
         """Names of the models that are configured and cannot answer yet."""
         address = self._local_address()
-        return [self._settings.models.local.name] if address.state in ("loading", "failed") else []
+        return [self._settings.models.local.name] if address.state == "loading" else []
+
+    def failed(self) -> list[str]:
+        """Names of the models that are configured and do not start; they are tried again."""
+        return [self._settings.models.local.name] if self._local_address().state == "failed" else []
 
     def models(self) -> list[ModelInfo]:
         """Every model that can be asked for."""

@@ -134,8 +134,8 @@ def test_a_killed_parent_leaves_no_orphan(data_folder: Path) -> None:
 
 
 @pytest.mark.model
-def test_a_broken_file_fails_with_the_reason(data_folder: Path) -> None:
-    """What llama.cpp says of the file is in the address, for /readyz and the log."""
+def test_a_broken_file_fails_with_the_reason(data_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """That it cannot be loaded is in the address, for clients and pages; what llama.cpp says, in the log."""
     data_folder.mkdir()
     broken = data_folder / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(1000))
@@ -151,7 +151,8 @@ def test_a_broken_file_fails_with_the_reason(data_folder: Path) -> None:
 
     address = asyncio.run(main())
     assert "cannot be loaded" in address.detail
-    assert "bad GGUF version" in address.detail
+    assert "bad GGUF version" not in address.detail
+    assert "bad GGUF version" in caplog.text
 
 
 def test_a_model_that_is_not_there_fails_and_waits(data_folder: Path) -> None:

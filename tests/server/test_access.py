@@ -1,5 +1,6 @@
 """Who may call: when a key is asked for, sessions of pages, and a key file that cannot be read."""
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -69,6 +70,17 @@ def test_revoking_the_last_key_does_not_open_the_doors(tmp_path: Path) -> None:
     with pytest.raises(NotAllowed):
         ring(access).whose("")
     store.close()
+
+
+def test_nor_does_a_restart_after_it(tmp_path: Path) -> None:
+    """That a key was ever made is kept: whoever wants open doors again says so in the settings."""
+    with contextlib.closing(KeyStore(tmp_path / "keys.db")) as store:
+        store.create("laptop")
+        store.revoke("laptop")
+        access = Access(store, "auto", loopback=True, own_secret="own")
+
+        assert not access.has_keys
+        assert access.required
 
 
 def test_whoever_may_read_the_registration_may_call(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def set_up_logs(log: Log, *, stream: TextIO | None = None, environ: Mapping[str,
         foreign = logging.getLogger(name)
         foreign.handlers.clear()
         foreign.propagate = True
+        foreign.setLevel(logging.NOTSET)  # ours decides, whatever somebody set before
     # Every request has its record; a second account of it here would only cost.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 

@@ -41,7 +41,7 @@ class Keyring(Struct, frozen=True):
     def whose(self, secret: str) -> KeyEntry:
         """The entry a presented secret belongs to.
 
-        Raises `NotAllowed` for a wrong secret always, and for none where keys are required.
+        Raises `NotAllowed` for a wrong secret and for none where keys are required; elsewhere it is `LOCAL`.
         """
         if secret:
             found = self.entries.get(presented := digest(secret))

@@ -12,6 +12,7 @@ from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import open_record
 from slipstream.flow.call import Call
 from slipstream.flow.handle import Way, handle
+from slipstream.flow.observe import UNREADABLE
 from slipstream.net.sse import data_of
 
 Message = Mapping[str, object]
@@ -84,7 +85,7 @@ def _pieces(chunk: Chunk) -> list[Delta]:
             continue
         try:
             seen = msgspec.json.decode(data, type=_Event)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except UNREADABLE as error:
             raise UpstreamFailed(f"The model sent an event that is not understood: {error}.") from None
         if seen.error is not None:
             said = _error(seen.error)
@@ -101,7 +102,7 @@ def _refusal(status: int, body: bytes) -> SlipstreamError:
     """The error in an unstreamed answer to a streamed call."""
     try:
         error = _error(msgspec.json.decode(body, type=_Event).error)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except UNREADABLE:
         error = _Error(body[:200].decode(errors="replace"))
     kind = BadRequest if 400 <= status < 500 else UpstreamFailed
     return kind(

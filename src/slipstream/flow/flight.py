@@ -11,15 +11,21 @@ from collections import deque
 from collections.abc import AsyncIterator
 
 from slipstream.core.chat import ChatRequest
-from slipstream.core.errors import SlipstreamError, Unavailable, UpstreamTimeout
+from slipstream.core.errors import SlipstreamError, Unavailable, UpstreamFailed, UpstreamTimeout
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import Record
 from slipstream.flow.attempt import Attempts, Opened, Patience
 from slipstream.flow.observe import Observer
-from slipstream.flow.watch import Watch
+from slipstream.flow.watch import Watch, Watches
 
 log = logging.getLogger(__name__)
+
+EVENT_BYTES = 64
+"""What keeping an event costs beside its bytes."""
+
+LAST_WORD_SECONDS = 1.0
+"""How long the body may go on after a stream's last word: its end makes the connection of use again."""
 
 
 class Reader:
@@ -92,9 +98,9 @@ class Flight:
         self._bytes = 0
         self._readers: list[Reader] = []
         self._room: asyncio.Future[None] | None = None
-        self.loop = asyncio.get_running_loop()
-        self._task = self.loop.create_task(self._fly())
-        self._watch = Watch(self.loop, self._task)
+        self.loop = loop = asyncio.get_running_loop()
+        self._task = loop.create_task(self._fly())
+        self._watch = Watch(crew.watches(loop), self._task)
 
     def board(self) -> Reader:
         """A new reader, who reads from the beginning. Only while nothing was let go of."""
@@ -161,16 +167,21 @@ class Flight:
                     await self._append(passed)
                 self.head = opened.head
                 self._wake()
-                left = min(patience.idle_seconds, deadline - self.loop.time())
-                self._watch.expect(left, look=patience.idle_seconds)
+                idle = LAST_WORD_SECONDS if observer.is_over else patience.idle_seconds
+                left = min(idle, deadline - self.loop.time())
+                self._watch.expect(left)
                 chunk = await anext(opened.body, None)
         except asyncio.CancelledError:
             if not self._watch.overdue():
                 raise
-            raise UpstreamTimeout(
-                f"The model `{self._record.model}` fell silent for {patience.idle_seconds:g} s.",
-                hint="The settings models.idle_seconds and models.total_seconds bound this.",
-            ) from None
+            if not observer.is_over:
+                raise UpstreamTimeout(
+                    f"The model `{self._record.model}` fell silent for {patience.idle_seconds:g} s.",
+                    hint="The settings models.idle_seconds and models.total_seconds bound this.",
+                ) from None
+        except UpstreamFailed:
+            if not observer.is_over:  # a connection that breaks after the last word breaks no answer
+                raise
         added = observer.end()
         if added:
             await self._append(Chunk((added,), opened.first.arrived_ns if opened.first else 0))
@@ -185,7 +196,7 @@ class Flight:
             self._wake()
             self._room = self.loop.create_future()
             # the reader is slow, not the model: its own connection has a timeout for that
-            self._watch.expect(self._crew.patience.total_seconds, look=self._crew.patience.idle_seconds)
+            self._watch.expect(self._crew.patience.total_seconds)
             try:
                 await self._room
             finally:
@@ -231,6 +242,14 @@ class Flights:
         self.patience = patience
         self.counters = counters
         self.backlog_bytes = backlog_bytes
+        self._watches: Watches | None = None
+
+    def watches(self, loop: asyncio.AbstractEventLoop) -> Watches:
+        """The watches of the flights on `loop`."""
+        watches = self._watches
+        if watches is None or watches.loop is not loop:
+            watches = self._watches = Watches(loop)
+        return watches
 
     def board(self, request: ChatRequest, record: Record) -> Reader:
         """A reader of the flight that answers `request`."""
@@ -238,4 +257,5 @@ class Flights:
 
 
 def _size(chunk: Chunk) -> int:
-    return sum(map(len, chunk.events))
+    events = chunk.events
+    return sum(map(len, events)) + EVENT_BYTES * len(events)

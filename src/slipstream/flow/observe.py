@@ -14,8 +14,13 @@ DECODED_BYTES_MAX = 1024 * 1024
 GAPS_MAX = 512
 """Gaps kept for the percentile; beyond it every second one is dropped and every second one kept."""
 
+TOKENS_MAX = 10**9
+"""No request has more; a usage beyond it is an upstream's mistake."""
+
 DONE = b"data: [DONE]\n\n"
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a stranger's JSON raises: msgspec passes on what Python says to text that is not UTF-8."""
 
 _ABSENT = msgspec.Raw(b"null")
 
@@ -55,16 +60,19 @@ _EVENT = msgspec.json.Decoder(_Event)
 class Observer:
     """Watches one answer and writes what it sees to the record.
 
+    Attributes:
+        is_over: a stream has said its last word, `[DONE]` or an error; how it ends matters to nobody then.
+
     `see` returns the chunk that is to be passed on (without the usage event, where the caller did not
     ask for it). `end` is called when the body is over and promotes the outcome.
     """
 
     def __init__(self, request: ChatRequest, record: Record) -> None:
+        self.is_over = False
         self._record = record
         self._wants_usage = request.include_usage
         self._streamed = False
         self._failed_status = 0
-        self._done = False
         self._body = bytearray()
         self._last_ns = 0
         self._gaps: list[int] = []
@@ -102,7 +110,7 @@ class Observer:
         """
         record = self._record
         added = b""
-        if self._streamed and not self._done:
+        if self._streamed and not self.is_over:
             if not record.finish_reason:
                 raise UpstreamFailed(
                     "The model's stream ended before it was finished.",
@@ -135,22 +143,23 @@ class Observer:
     def _keep(self, event: bytes, now_ns: int) -> bool:
         """Read one server-sent event; whether the caller is to see it."""
         record = self._record
+        if record.first_token_ns is not None and event.startswith(b"data: {") and not _interesting(event):
+            self._token(now_ns)  # nearly always: one more token, known without taking the event apart
+            return True
         data = data_of(event)
         if data == b"[DONE]":
-            self._done = True
+            self.is_over = True
             if not self._failed_status:
                 record.outcome = "served"  # before it is passed on: whoever leaves after it was served
             return True
         if not data:
             return True
-        if record.first_token_ns is not None and not _interesting(data):
-            self._token(now_ns)
-            return True
         try:
             seen = _EVENT.decode(data)
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        except UNREADABLE:
             return True  # not for us to judge: the caller's own parser may know this event
         if seen.error != _ABSENT:
+            self.is_over = True
             self._failed_status = 502
             record.error_type = "upstream_error"
         if any(_has_token(choice) for choice in seen.choices):
@@ -166,13 +175,11 @@ class Observer:
     def _token(self, now_ns: int) -> None:
         record = self._record
         self._tokens += 1
+        gap_ns = now_ns - self._last_ns
+        record.last_token_ns = self._last_ns = now_ns
         if record.first_token_ns is None:
             record.first_token_ns = now_ns
-        else:
-            self._gap(now_ns - self._last_ns)
-        record.last_token_ns = self._last_ns = now_ns
-
-    def _gap(self, gap_ns: int) -> None:
+            return
         self._gap_count += 1
         self._gap_sum += gap_ns
         self._gap_max = max(self._gap_max, gap_ns)
@@ -184,17 +191,17 @@ class Observer:
 
     def _usage(self, usage: _Usage) -> None:
         record = self._record
-        record.prompt_tokens = usage.prompt_tokens
-        record.output_tokens = usage.completion_tokens
+        record.prompt_tokens = _credible(usage.prompt_tokens)
+        record.output_tokens = _credible(usage.completion_tokens)
         if usage.prompt_tokens_details is not None:
-            record.cached_tokens = usage.prompt_tokens_details.cached_tokens
+            record.cached_tokens = _credible(usage.prompt_tokens_details.cached_tokens)
 
     def _read_body(self) -> None:
         if not 0 < len(self._body) <= DECODED_BYTES_MAX:
             return
         try:
             seen = _EVENT.decode(self._body)
-        except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
+        except UNREADABLE:
             return
         if seen.usage is not None:
             self._usage(seen.usage)
@@ -203,13 +210,18 @@ class Observer:
                 self._record.finish_reason = choice.finish_reason[:64]
 
 
-def _interesting(data: bytes) -> bool:
+def _credible(tokens: int | None) -> int | None:
+    """A number of tokens; None for one that cannot be, so that they are counted instead."""
+    return tokens if tokens is not None and 0 <= tokens <= TOKENS_MAX else None
+
+
+def _interesting(event: bytes) -> bool:
     """Whether an event may say more than one token: usage, an error, or how it finished."""
     return (
-        b'"finish_reason":"' in data
-        or b'"finish_reason": "' in data
-        or b'"error"' in data
-        or (b'"usage"' in data and b'"usage":null' not in data and b'"usage": null' not in data)
+        b'"finish_reason":"' in event
+        or b'"finish_reason": "' in event
+        or b'"error"' in event
+        or (b'"usage"' in event and b'"usage":null' not in event and b'"usage": null' not in event)
     )
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 from slipstream.core import clock
 from slipstream.core.balance import ANY, Ask, Peers, Pick
 from slipstream.core.chat import Route
-from slipstream.core.errors import BadRequest, ConfigurationError, SlipstreamError
+from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, SlipstreamError
 from slipstream.core.health import Endpoint, EndpointSnapshot
 from slipstream.core.ports import Model
 
@@ -171,6 +171,8 @@ class Catalog:
                 return name
         if self._any:
             return "*"
+        if route is Route.EMBEDDINGS and self._by_name:
+            raise MissingExtra("The embedder", "semantic")
         raise ConfigurationError(
             "No model is configured that serves this request.",
             hint="Start with `slipstream serve --upstream URL`, or install the embedded one: "

@@ -16,7 +16,7 @@ again; there, or here after a moment."""
 FINAL_STATUSES = frozenset({501, 505})
 """The upstream will never do what is asked, and is well."""
 
-OURS = frozenset({"pool_timeout", "total_timeout"})
+OURS = frozenset({"answer_too_large", "pool_timeout", "total_timeout"})
 """Codes of failures at a bound of ours: they say nothing about the upstream."""
 
 _LATER_STATUSES = frozenset({429, 503})

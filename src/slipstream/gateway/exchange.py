@@ -15,6 +15,7 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus
 }
 REQUEST_ID = b"x-request-id"
+_EXPOSED = b"access-control-expose-headers: x-request-id, server-timing, retry-after\r\n"
 _ENDS_CHUNKS = b"0\r\n\r\n"
 PIECE_BYTES = 64 * 1024
 """Most that is given to the connection at once; it keeps whatever it is given, however slow the client."""
@@ -145,7 +146,7 @@ class Exchange:
         if not named:  # a call's answer carries the id of its record, any other one of its own
             parts += (REQUEST_ID, b": ", new_id().encode(), b"\r\n")
         if self.cors:
-            parts += (b"vary: origin\r\naccess-control-allow-origin: ", self.cors, b"\r\n")
+            parts += (b"vary: origin\r\naccess-control-allow-origin: ", self.cors, b"\r\n", _EXPOSED)
         if length is not None:
             parts.append(b"content-length: %d\r\n" % length)
             self._left = length

@@ -9,6 +9,9 @@ from slipstream.config.settings import Server
 from slipstream.core.errors import BadRequest
 from slipstream.gateway.exchange import Exchange
 
+LENGTH_DIGITS = 20
+"""Of 64 bits. A longer one begins with zeros, and with some thousand of them Python refuses to read it."""
+
 CHUNK_OVERHEAD = 16
 """Bytes on the wire for one byte of a chunked body; single bytes in chunks of their own take 6."""
 
@@ -33,8 +36,10 @@ def head_error(exchange: Exchange, hosts: int, version: str) -> BadRequest | Non
             return _ambiguous("The length of the body is ambiguous.")
         if headers[b"transfer-encoding"].lower() != b"chunked":
             return BadRequest("Only chunked bodies are read.", code="transfer_coding", status=501)
-    elif b"content-length" in headers and not headers[b"content-length"].isdigit():
-        return _ambiguous("Content-Length is not a number.")
+    elif b"content-length" in headers:
+        length = headers[b"content-length"]
+        if not length.isdigit() or len(length) > LENGTH_DIGITS:
+            return _ambiguous("Content-Length is not a number that we read.")
     return None
 
 

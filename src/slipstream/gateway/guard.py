@@ -12,7 +12,11 @@ from collections.abc import Iterable, Mapping
 from slipstream.core.errors import BadRequest, NotAllowed, SlipstreamError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
-_OWN_SITES = frozenset({b"same-origin", b"same-site", b"none"})
+JSON = b"application/json"
+HOSTS_KEPT = 64
+"""Host headers that are known to be good: clients send the same one each time."""
+
+_OWN_SITES = frozenset({b"same-origin", b"none"})
 _NAME = re.compile(rb"[a-z0-9._~-]+|\[[0-9a-f:.]+\]")
 _CHANGING = frozenset({b"POST", b"PUT", b"PATCH", b"DELETE"})
 
@@ -34,6 +38,7 @@ class Guard:
         self._hosts = frozenset(
             name.encode("idna" if not name.isascii() else "ascii") for name in names if name
         )
+        self._known: set[bytes] = set()
         self._origins = frozenset(origin.rstrip("/").encode() for origin in allowed_origins)
 
     def check(
@@ -41,17 +46,14 @@ class Guard:
     ) -> SlipstreamError | None:
         """The reason to refuse a request, None if there is none. A link may lead to pages, not to the API."""
         host = headers.get(b"host", b"")
-        name = _name_of(host)
-        if self._any_host:
-            if _NAME.fullmatch(name) is None:
-                return BadRequest("The Host is not a host name.", code="invalid_host")
-        elif name not in self._hosts:
-            return BadRequest(
-                f"The Host {host.decode('latin-1')[:200]!r} is not served here.",
-                hint="Add it to the setting server.allowed_hosts.",
-                code="wrong_host",
-                status=421,
-            )
+        if host not in self._known:
+            error = self._host_error(host)
+            if error is not None:
+                return error
+            if len(self._known) < HOSTS_KEPT:
+                self._known.add(host)
+        if b"origin" not in headers and b"sec-fetch-site" not in headers:
+            return None  # no browser
         origin = headers.get(b"origin")
         if origin is not None and origin != b"null" and (origin in self._origins or _host_of(origin) == host):
             return None
@@ -67,6 +69,20 @@ class Guard:
                 )
         return None
 
+    def _host_error(self, host: bytes) -> BadRequest | None:
+        name = _name_of(host)
+        if self._any_host:
+            if _NAME.fullmatch(name) is None:
+                return BadRequest("The Host is not a host name.", code="invalid_host")
+        elif name not in self._hosts:
+            return BadRequest(
+                f"The Host {host.decode('latin-1')[:200]!r} is not served here.",
+                hint="Add it to the setting server.allowed_hosts.",
+                code="wrong_host",
+                status=421,
+            )
+        return None
+
     def allows_origin(self, origin: bytes) -> bool:
         """Whether a page of `origin` may call the API and read the answer (CORS)."""
         return origin in self._origins
@@ -74,15 +90,15 @@ class Guard:
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
     """Raise `BadRequest` (415) unless the body is said to be JSON."""
-    kind = headers.get(b"content-type", b"").split(b";", 1)[0].strip().lower()
-    if kind != b"application/json":
+    kind = headers.get(b"content-type", b"")
+    if kind != JSON and kind.split(b";", 1)[0].strip().lower() != JSON:
         raise BadRequest(
             "The content type must be application/json.",
             hint="Send the header `Content-Type: application/json`.",
             code="wrong_content_type",
             status=415,
         )
-    if headers.get(b"content-encoding", b"identity") != b"identity":
+    if b"content-encoding" in headers and headers[b"content-encoding"] != b"identity":
         raise BadRequest("Compressed request bodies are not accepted.", code="wrong_encoding", status=415)
 
 

@@ -63,7 +63,8 @@ class OpenAIApi:
             return handler
         if exchange.path in self._paths:
             return self._wrong_method
-        return self._one_model if exchange.method == b"GET" and self._asks_for(exchange) else self._forward
+        is_model = exchange.method == b"GET" and exchange.path.startswith(b"/v1/models/")
+        return self._one_model if is_model else self._forward
 
     def _call(self, route: Route) -> Handler:
         name = route.value
@@ -151,6 +152,16 @@ class OpenAIApi:
         if climbs(exchange.path):
             self._refused(exchange, record, BadRequest("The path leads out of the API.", code="invalid_path"))
             return
+        plain = b"/" + b"/".join(filter(None, urllib.parse.unquote_to_bytes(exchange.path).split(b"/")))
+        if plain in self._paths:  # an upstream might take it for that call: past all that we do for it
+            error = BadRequest(
+                "The path is written in an unusual way.",
+                hint=f"Write {plain.decode()}.",
+                code="invalid_path",
+                status=404,
+            )
+            self._refused(exchange, record, error)
+            return
         query = b"?" + exchange.query if exchange.query else b""
         path = (exchange.path.removeprefix(b"/v1") + query).decode("latin-1")
         request = Forwarded(
@@ -180,15 +191,16 @@ class OpenAIApi:
             return
         exchange.respond(200, JSON, msgspec.json.encode(self._models()))
 
-    def _asks_for(self, exchange: Exchange) -> "ModelRow | None":
-        """The model of `GET /v1/models/NAME`, None if it is none of the catalog's."""
-        name = urllib.parse.unquote(exchange.path.removeprefix(b"/v1/models/").decode("latin-1"))
-        return next((row for row in self._models().data if row.id == name), None)
-
     async def _one_model(self, exchange: Exchange) -> None:
         record = open_record(route="models")
         self._way.admit(secret_of(exchange.headers), record)
-        exchange.respond(200, JSON, msgspec.json.encode(self._asks_for(exchange)))
+        name = urllib.parse.unquote(exchange.path.removeprefix(b"/v1/models/").decode("latin-1"))
+        row = next((row for row in self._models().data if row.id == name), None)
+        if row is not None:
+            exchange.respond(200, JSON, msgspec.json.encode(row))
+            return
+        self._catalog.course(name, Route.CHAT)  # raises for a name that nobody serves
+        await self._forward(exchange)
 
 
 def climbs(path: bytes) -> bool:

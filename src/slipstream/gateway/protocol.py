@@ -2,8 +2,8 @@
 
 What uvicorn 0.54 leaves open is closed here (field measurements in docs/decisions/0004): header time,
 size and count, body size and rate, a bound on pipelining, what becomes of a connection after a refusal.
-What a head must say is `framing`'s business. Timeouts are not armed per request: one sweep a second asks
-every connection (`overdue`).
+What a head must say is `framing`'s business. Timeouts are not armed per request: a sweep each half
+second asks every connection (`overdue`).
 
 Receiving and answering go on side by side. Reading is never paused: a client that leaves must be heard
 however much it has sent ahead. What comes after the last request that will be answered is thrown away.
@@ -56,6 +56,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._settings = service.settings
         self._turns = Turns()
         self._incoming: Exchange | None = None
+        self._server: asyncio.Task[None] | None = None  # answers one request after the other
+        self._turn: Exchange | None = None  # the one that it is to answer next
+        self._bell: asyncio.Future[None] | None = None  # it waits for that
         self._phase = "idle"
         self._since = self.loop.time()
         self._wire_bytes = 0  # received in this phase, give or take what came together with its beginning
@@ -69,6 +72,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self._thrown_bytes = 0
         self._paused_at: float | None = None  # since when the client does not read
         self._ended_at: float | None = None  # since when it is to leave
+
+    @property
+    def serving(self) -> "asyncio.Task[None] | None":
+        """The task that answers its requests, if it has one."""
+        return self._server
 
     # The transport's side.
 
@@ -301,17 +309,36 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start(self, exchange: Exchange) -> None:
         exchange.date = self._service.date
-        if exchange.refusal is None:
-            exchange.task = self.loop.create_task(self._serve(exchange))
-        else:
+        if exchange.refusal is not None:
             self._service.refuse(exchange, exchange.refusal)
             self._finished(exchange)
+            return
+        if self._server is None:
+            self._server = self.loop.create_task(self._serve(exchange))
+        else:
+            self._turn = exchange
+            if self._bell is not None and not self._bell.done():
+                self._bell.set_result(None)
+        exchange.task = self._server
 
     async def _serve(self, exchange: Exchange) -> None:
+        """Answer a request and those after it: a task for each would cost 4 us more a request."""
+        is_served = False
         try:
-            await self._service.handler(exchange)
-        finally:
-            self._finished(exchange)
+            while True:
+                is_served = False
+                await self._service.handler(exchange)
+                is_served = True
+                self._finished(exchange)
+                while self._turn is None:
+                    self._bell = self.loop.create_future()
+                    await self._bell
+                    self._bell = None
+                exchange, self._turn = self._turn, None
+        finally:  # cancelled: what follows on the connection, if anything, is for another task
+            self._server = self._bell = None
+            if not is_served:
+                self._finished(exchange)
 
     def _finished(self, exchange: Exchange) -> None:
         """The answer is out: on to the next request, or wait for one."""
@@ -361,6 +388,8 @@ class GatewayProtocol(HttpToolsProtocol):
         self._is_deaf = True
         self._incoming = None
         self._turns.leave()
+        if self._bell is not None and self._server is not None:
+            self._server.cancel()
 
 
 def connection_factory(service: Service, config: Config, state: ServerState) -> Callable[[], GatewayProtocol]:

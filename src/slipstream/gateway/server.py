@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import email.utils
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,8 @@ SWEEP_SECONDS = 0.5
 
 UNSENT_BYTES = 64 * 1024
 """What the kernel may hold unsent for a slow client; by itself it takes 2.5 MB before we notice anything."""
+
+_HEADER_NAMES = re.compile(rb"[a-z0-9-]{1,64}(?:, ?[a-z0-9-]{1,64}){0,63}", re.IGNORECASE)
 
 LAST_WORDS_SECONDS = 0.5
 """Time for the error event of an answer that did not finish within the drain."""
@@ -111,8 +114,11 @@ class GatewayServer:
                 await self._sweeper
         if self._server is not None:
             self._server.close()
+        answering = [each.serving for each in self._connections() if each.serving is not None]
         for connection in self._connections():
             connection.transport.abort()
+        if answering:  # each is cancelled as its connection ends
+            await asyncio.wait(answering, timeout=LAST_WORDS_SECONDS)
         await self._control.aclose()
 
     async def handler(self, exchange: Exchange) -> None:
@@ -120,8 +126,8 @@ class GatewayServer:
         origin = exchange.headers.get(b"origin")
         if origin is not None and self.guard.allows_origin(origin):
             exchange.cors = origin
-        handle = self._api.find(exchange) or self._own(exchange) or self._control.serve
         try:
+            handle = self._own(exchange) or self._api.find(exchange) or self._control.serve
             await handle(exchange)
         except SlipstreamError as error:
             self.refuse(exchange, error)
@@ -144,15 +150,15 @@ class GatewayServer:
             exchange.respond(error.status, JSON, error_body(error), error_headers(error))
 
     def _own(self, exchange: Exchange) -> Handler | None:
-        if exchange.path == b"/healthz":
+        if exchange.method == b"OPTIONS":
+            self._preflight(exchange)
+        elif exchange.path == b"/healthz":
             exchange.respond(200, JSON, b'{"status":"ok"}')
         elif exchange.path == b"/readyz":
-            loading = self._parts.loading()
-            ready = not loading and not self.draining
-            body = {"ready": ready, "draining": self.draining, "loading": loading}
+            loading, failed = self._parts.loading(), self._parts.failed()
+            ready = not loading and not failed and not self.draining
+            body = {"ready": ready, "draining": self.draining, "loading": loading, "failed": failed}
             exchange.respond(200 if ready else 503, JSON, msgspec.json.encode(body))
-        elif exchange.method == b"OPTIONS":
-            self._preflight(exchange)
         else:
             return None
         return _answered
@@ -161,9 +167,11 @@ class GatewayServer:
         origin = exchange.headers.get(b"origin", b"")
         if not self.guard.allows_origin(origin):
             raise BadRequest("OPTIONS is not served here.", code="wrong_method", status=405)
+        asked = exchange.headers.get(b"access-control-request-headers", b"")
+        headers = asked if _HEADER_NAMES.fullmatch(asked) else b"authorization, content-type"
         allowed = [
-            (b"access-control-allow-methods", b"GET, POST"),
-            (b"access-control-allow-headers", b"authorization, content-type"),
+            (b"access-control-allow-methods", b"GET, POST, DELETE"),
+            (b"access-control-allow-headers", headers),  # clients send many of their own: x-stainless-os …
             (b"access-control-max-age", b"600"),
         ]
         exchange.respond(204, b"", b"", allowed)

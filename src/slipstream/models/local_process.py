@@ -165,7 +165,7 @@ class LocalProcess:
         if (state, how) != self._logged:
             log.error("the embedded model is down, next start in %.1f s: %s", seconds, detail)
             self._logged = (state, how)
-        self._say(LocalAddress(state, detail=detail))
+        self._say(LocalAddress(state, detail=how))  # without its words: clients and pages see this
 
     async def _live(self, path: Path) -> tuple[bool, str, str]:
         """One life of the process: whether it was a steady one, how it ended, and its last words."""
@@ -197,6 +197,8 @@ class LocalProcess:
             self._pid = 0
             await _end(process)
             said = await words
+        if ready_ns:
+            said = ""  # what llama.cpp says while it serves may hold text of requests
         steady = bool(ready_ns) and clock.monotonic_ns() - ready_ns > STEADY_SECONDS * 1e9
         return steady, how_it_ended(process.returncode, self._settings.start_seconds), said
 

@@ -10,16 +10,18 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 
 from slipstream.config.settings import Upstream
-from slipstream.core.chat import ChatRequest
+from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import ConfigurationError, UpstreamFailed
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Forwarded, Head
 from slipstream.core.record import Record
 from slipstream.net.client import ClientOptions, HttpClient, Response
 from slipstream.net.proxied import ProxiedClient, ProxiedResponse
+from slipstream.net.response import declared_bytes
 from slipstream.net.sse import EventSplitter
 
 EVENT_STREAM = b"text/event-stream"
+_PATHS = {route: f"/{route.value}" for route in Route}
 _INCLUDE_USAGE = b'{"include_usage":true}'
 _PASSED_ON = frozenset({b"accept", b"content-type", b"idempotency-key", b"range", b"user-agent"})
 """Headers of a forwarded request that go to the upstream, beside all that begin with `openai-`."""
@@ -85,22 +87,29 @@ class OpenAIUpstream:
 
     async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
         """Send the request as it is; of a stream ask for its usage too."""
-        if request.stream and not request.include_usage and "stream_options" not in request.fields:
-            request = request.adding("stream_options", _INCLUDE_USAGE)
-        headers = (*self._json_headers, (b"x-request-id", record.id.encode()))
-        response = await self._client.request("POST", f"/{request.route.value}", headers, request.body)
-        return self._reply(response)
+        if request.stream and not request.include_usage:
+            request = _asking_for_usage(request)
+        response = await self._client.request(
+            "POST", _PATHS[request.route], self._json_headers, request.body, request_id=record.id
+        )
+        reply = self._reply(response)
+        if response.status < 400 and not _is_an_answer(reply.head):
+            kind = reply.head.content_type[:100].decode("latin-1")
+            raise self._refused(response, f"answered with `{kind}`, which is no answer to a call")
+        return reply
 
     async def forward(self, request: Forwarded, record: Record) -> "UpstreamReply":
         """Send any other request of the API on, with those of its headers that the upstream may need."""
         headers = [pair for pair in self._headers if pair[0] != b"user-agent"]
-        headers.append((b"x-request-id", record.id.encode()))
         headers.extend(
             (name, value)
             for name, value in request.headers.items()
             if name in _PASSED_ON or name.startswith(b"openai-")
         )
-        return self._reply(await self._client.request(request.method, request.path, headers, request.body))
+        response = await self._client.request(
+            request.method, request.path, headers, request.body, request_id=record.id
+        )
+        return self._reply(response)
 
     async def list_models(self) -> tuple[str, ...]:
         """The names of the models that the upstream says it serves."""
@@ -119,7 +128,7 @@ class OpenAIUpstream:
             )
         try:
             return msgspec.json.decode(body, type=_ModelList).data
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UpstreamFailed(
                 f"The upstream `{self._name}` lists its models in no form we know: {error}"
             ) from None
@@ -142,7 +151,19 @@ class OpenAIUpstream:
                 f"The upstream `{self._name}` answered with a redirect, which is never followed.",
                 hint=f"Write the final address into [models.upstreams.{self._name}] url.",
             )
-        return UpstreamReply(response, event_bytes=self._event_bytes, answer_bytes=self._answer_bytes)
+        coding = response.header(b"content-encoding")
+        if coding and coding.lower() != b"identity":  # passed on it would be garbage, opened perhaps a bomb
+            raise self._refused(response, "compressed its answer, though it was asked not to")
+        reply = UpstreamReply(response, event_bytes=self._event_bytes, answer_bytes=self._answer_bytes)
+        declared = declared_bytes(response.header(b"content-length"))
+        if declared > self._answer_bytes and not reply.head.streamed and response.whole is None:
+            response.close()
+            raise _too_large(self._answer_bytes)
+        return reply
+
+    def _refused(self, response: Response | ProxiedResponse, what: str) -> UpstreamFailed:
+        response.close()
+        return UpstreamFailed(f"The upstream `{self._name}` {what}.", code="upstream_malformed")
 
 
 class UpstreamReply:
@@ -178,22 +199,41 @@ class UpstreamReply:
         async for piece in response:
             left -= len(piece.data)
             if left < 0:
-                raise UpstreamFailed(
-                    f"The model's answer is larger than {self._answer_bytes} bytes.",
-                    code="answer_too_large",
-                    hint="The setting models.answer_bytes bounds it.",
-                )
+                raise _too_large(self._answer_bytes)
             yield Chunk((piece.data,), piece.arrived_ns)
 
     async def _events(self) -> AsyncIterator[Chunk]:
         splitter = EventSplitter(self._event_bytes)
         async for piece in self._response:
-            events = splitter.feed(piece.data)
+            events, arrived_ns = splitter.feed(piece.data), piece.arrived_ns
+            del piece  # a slow client must not keep it beside its events
             if events:
-                yield Chunk(tuple(events), piece.arrived_ns)
+                yield Chunk(tuple(events), arrived_ns)
         rest = splitter.rest()
         if rest.strip():
             raise UpstreamFailed("The model's stream ended inside an event.", code="upstream_broke")
+
+
+def _asking_for_usage(request: ChatRequest) -> ChatRequest:
+    """The same request, its stream ending in the usage event; other options of the stream stay."""
+    if "stream_options" not in request.fields:
+        return request.adding("stream_options", _INCLUDE_USAGE)
+    options = msgspec.json.decode(request.fields["stream_options"], type=dict[str, msgspec.Raw] | None) or {}
+    options["include_usage"] = msgspec.Raw(b"true")
+    return request.replacing({"stream_options": msgspec.json.encode(options)})
+
+
+def _is_an_answer(head: Head) -> bool:
+    """Whether a model's success can look so; whatever else comes with a 200 is some other server's page."""
+    return head.streamed or b"json" in head.content_type.lower()
+
+
+def _too_large(limit: int) -> UpstreamFailed:
+    return UpstreamFailed(
+        f"The model's answer is larger than {limit} bytes.",
+        code="answer_too_large",
+        hint="The setting models.answer_bytes bounds it.",
+    )
 
 
 def _passed_back(response: Response | ProxiedResponse) -> Iterator[tuple[bytes, bytes]]:

@@ -5,18 +5,25 @@ knows HTTP's syntax.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import msgspec
 
 from slipstream.core.errors import UpstreamFailed
 
-PAUSE_BYTES = 256 * 1024
-"""Unread bytes at which the upstream is paused: as much again may come before it takes effect."""
+PAUSE_BYTES = 64 * 1024
+"""Unread bytes at which the upstream is paused; the read that brings them may bring 256 KiB."""
+RESUME_BYTES = 16 * 1024
+PART_BYTES = 32 * 1024
+"""Most in one piece. All that is made of it on the way is no larger, and kept for each slow reader."""
 PIECE_BYTES = 256
 """What keeping a piece costs beside its data: single bytes must not fill memory either."""
-RESUME_BYTES = 64 * 1024
+
+
+def declared_bytes(length: bytes) -> int:
+    """What a Content-Length says, 0 if nothing; of a thousand digits, which Python does not read, enough."""
+    return int(length.lstrip(b"0")[:20] or b"0") if length.isdigit() else 0
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -24,6 +31,11 @@ class Piece(msgspec.Struct, frozen=True, gc=False):
 
     data: bytes
     arrived_ns: int
+
+
+def _parts(data: bytes) -> Iterator[bytes]:
+    """What one read brought, cut to pieces."""
+    return (data[start : start + PART_BYTES] for start in range(0, len(data), PART_BYTES))
 
 
 class Source(Protocol):
@@ -77,7 +89,7 @@ class Response:
         self.unread_bytes = 0
         self._create_future = create_future
         self._source: Source | None = source
-        self._pieces: list[Piece] = []  # about 1,000 at most, see PIECE_BYTES: taking the first is cheap
+        self._pieces: list[Piece] = []  # a few hundred at most, see PIECE_BYTES: taking the first is cheap
         self._waiter: asyncio.Future[None] | None = None
         self.error: UpstreamFailed | None = None
         self._is_over = False
@@ -106,8 +118,7 @@ class Response:
 
     async def read(self, limit: int) -> bytes:
         """The whole body. Raises `UpstreamFailed` (code `answer_too_large`) beyond `limit` bytes."""
-        length = self.header(b"content-length")
-        if length.isdigit() and int(length) > limit:
+        if declared_bytes(self.header(b"content-length")) > limit:
             self._refuse(limit)
         parts: list[bytes] = []
         size = 0
@@ -178,8 +189,9 @@ class Response:
 
     def push(self, data: bytes, arrived_ns: int) -> None:
         """More of the body."""
-        self._pieces.append(Piece(data, arrived_ns))
-        self.unread_bytes += len(data) + PIECE_BYTES
+        for part in (data,) if len(data) <= PART_BYTES else _parts(data):
+            self._pieces.append(Piece(part, arrived_ns))
+            self.unread_bytes += len(part) + PIECE_BYTES
 
     def end(self) -> None:
         """The body is complete, the source has moved on."""
