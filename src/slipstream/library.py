@@ -24,7 +24,8 @@ from slipstream.core.meters import Counters
 from slipstream.core.portal import PORTAL
 from slipstream.core.record import Record, record_from_json
 from slipstream.flow.converse import Message, chat_body, converse
-from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.models.assets import is_embedder_installed, is_local_installed
+from slipstream.models.local_process import OFF, LocalAddress, LocalProcess
 from slipstream.net.client import HttpClient
 from slipstream.store.writer import RecordWriter
 from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 RECORD_TRIES, RECORD_PAUSE_SECONDS = 40, 0.025
 """How often the live server is asked for the record of an answer, which is there within 0.1 s."""
+
+RUNTIMES_MAX = 4
+"""How many servers stay connected while no call uses them."""
 
 Prompt = str | Sequence[Message]
 
@@ -93,7 +97,9 @@ async def agenerate_response(prompt: Prompt, options: Options = DEFAULTS) -> Com
     return await PORTAL.run(_complete(prompt, options))
 
 
-async def stream_response(prompt: Prompt, options: Options = DEFAULTS) -> AsyncIterator[Delta | Completion]:
+async def stream_response(
+    prompt: Prompt, options: Options = DEFAULTS
+) -> AsyncGenerator[Delta | Completion, None]:
     """The answer piece by piece, and at the end the whole of it as a `Completion`."""
     async with contextlib.aclosing(_stream(prompt, options)) as pieces:
         async for piece in pieces:
@@ -101,7 +107,7 @@ async def stream_response(prompt: Prompt, options: Options = DEFAULTS) -> AsyncI
 
 
 def list_models(server: str = "") -> list[ModelInfo]:
-    """The models that can be asked for: the live server's, or those this process would run."""
+    """The models that can be asked for: the live server's, or those this process would run; starts none."""
     return PORTAL.call(_list_models(server))
 
 
@@ -109,11 +115,12 @@ class _Runtime:
     """What runs on the portal's loop: parts for one server, or for this process alone."""
 
     def __init__(self, settings: Settings, server: LiveServer | None) -> None:
-        self.server = server
+        self.users = 0
+        """Calls that run on it."""
         self._counters = Counters()
         self._writer: RecordWriter | None = None
         self._process: LocalProcess | None = None
-        self._address = LocalAddress(state="off", url="", key="", detail="")
+        self._address = OFF
         self._changed = asyncio.Event()
         self._server_client = HttpClient(server.url) if server is not None else None
         self._authorization = b"Bearer " + server.token.encode() if server is not None else b""
@@ -184,39 +191,79 @@ class _Nowhere:
         """Let it go."""
 
 
-class _Current:
-    """The runtime of the moment; built under a lock, replaced when a server comes or goes."""
+_Key = tuple[int, str] | None
+"""Process id and URL of a live server; None for what runs in this process."""
 
-    runtime: _Runtime | None = None
-    lock: asyncio.Lock | None = None
 
-    @classmethod
-    def forget(cls) -> None:
+class _Runtimes:
+    """A runtime for each server that is called, the last used at the end; lives on the portal's loop.
+
+    One that is superseded is closed when its last call has left: what runs in this process as soon as a
+    server is used instead, a server's when more than `RUNTIMES_MAX` were used since.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
         """In a forked child: what runs, runs in the parent."""
-        cls.runtime = cls.lock = None
+        self._open: dict[_Key, _Runtime] = {}
+        self._closing: dict[_Key, asyncio.Task[None]] = {}
+        self._lock: asyncio.Lock | None = None
 
+    @contextlib.asynccontextmanager
+    async def lease(self, settings: Settings, server: LiveServer | None) -> AsyncIterator[_Runtime]:
+        """The runtime of a call; it is not closed before the call has left."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+            PORTAL.before_exit(self._end)
+        async with self._lock:
+            runtime = await self._opened(settings, server)
+            runtime.users += 1
+        try:
+            self._close_superseded()
+            yield runtime
+        finally:
+            runtime.users -= 1
+            self._close_superseded()
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Current.forget)
-
-
-async def _runtime(server_named: str = "") -> _Runtime:
-    if _Current.lock is None:
-        _Current.lock = asyncio.Lock()
-        PORTAL.before_exit(_end)
-    async with _Current.lock:
-        settings = load()
-        server = find_live(settings, server=server_named or None)
-        runtime = _Current.runtime
-        if runtime is not None and _same(runtime.server, server):
-            return runtime
-        if runtime is not None:
-            _Current.runtime = None
-            await runtime.aclose()
-        runtime = _Runtime(settings, server)
-        await runtime.start()
-        _Current.runtime = runtime
+    async def _opened(self, settings: Settings, server: LiveServer | None) -> _Runtime:
+        key = (server.pid, server.url) if server is not None else None
+        while (closing := self._closing.get(key)) is not None:  # no second embedded model beside the first
+            await asyncio.wait([closing])
+        runtime = self._open.pop(key, None)
+        if runtime is None:
+            runtime = _Runtime(settings, server)
+            await runtime.start()
+        self._open[key] = runtime
         return runtime
+
+    def _close_superseded(self) -> None:
+        keys = list(self._open)
+        kept = {key for key in keys[-RUNTIMES_MAX:] if key is not None} | {*keys[-1:]}
+        for key in keys:
+            if key not in kept and not self._open[key].users:
+                self._close(key)
+
+    def _close(self, key: _Key) -> None:
+        task = asyncio.create_task(self._open.pop(key).aclose(), name="close a runtime")
+        self._closing[key] = task
+        task.add_done_callback(lambda _: self._closing.pop(key))
+
+    async def _end(self) -> None:
+        for key in list(self._open):
+            self._close(key)
+        await asyncio.gather(*self._closing.values())
+
+
+_RUNTIMES = _Runtimes()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_RUNTIMES.forget)
+
+
+def _settings_and_server(named: str) -> tuple[Settings, LiveServer | None]:
+    settings = load()
+    return settings, find_live(settings, server=named or None)
 
 
 async def _server_record(client: HttpClient, authorization: bytes, request_id: str) -> Record | None:
@@ -237,16 +284,6 @@ async def _server_record(client: HttpClient, authorization: bytes, request_id: s
     return None
 
 
-def _same(one: LiveServer | None, other: LiveServer | None) -> bool:
-    return (one and (one.pid, one.url)) == (other and (other.pid, other.url))
-
-
-async def _end() -> None:
-    runtime, _Current.runtime = _Current.runtime, None
-    if runtime is not None:
-        await runtime.aclose()
-
-
 def _attached(settings: Settings, server: LiveServer) -> Settings:
     """Settings under which every call goes to a live server."""
     models = msgspec.structs.replace(
@@ -263,12 +300,12 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
 
 
 async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
-    runtime = await _runtime(options.server)
-    await runtime.ready()
     body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
-    async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
-        async for piece in pieces:
-            yield await runtime.as_served(piece) if isinstance(piece, Completion) else piece
+    async with _RUNTIMES.lease(*_settings_and_server(options.server)) as runtime:
+        await runtime.ready()
+        async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
+            async for piece in pieces:
+                yield await runtime.as_served(piece) if isinstance(piece, Completion) else piece
 
 
 async def _complete(prompt: Prompt, options: Options) -> Completion:
@@ -285,8 +322,34 @@ async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Co
             yield piece
 
 
-async def _list_models(server: str) -> list[ModelInfo]:
-    runtime = await _runtime(server)
-    if runtime.server is not None:
+async def _list_models(named: str) -> list[ModelInfo]:
+    settings, server = _settings_and_server(named)
+    if server is None:
+        return await _would_run(settings)
+    async with _RUNTIMES.lease(settings, server) as runtime:
         return await runtime.parts.remote_models("live")
-    return runtime.parts.models()
+
+
+async def _would_run(settings: Settings) -> list[ModelInfo]:
+    """The models of the settings; of those that run in this process, whether their files are here."""
+    ring = keyring([], required=False)
+    parts = build_parts(
+        settings,
+        sink=_Nowhere(),
+        counters=Counters(),
+        keyring=lambda: ring,
+        local_address=lambda: OFF,
+    )
+    here = {
+        "local": lambda: is_local_installed(settings.models.local, paths.data_folder(settings)),
+        "embedder": lambda: is_embedder_installed(settings.models.embedder),
+    }
+    try:
+        return [
+            msgspec.structs.replace(each, state="installed" if here[each.backend]() else "not installed")
+            if each.backend in here
+            else each
+            for each in parts.models()
+        ]
+    finally:
+        await parts.aclose()

@@ -164,6 +164,7 @@ def test_handler_cancelled_at_every_await(name: str) -> None:
                     assert answer.error["code"] == "unavailable"
                 await is_clean(here, simulator, tasks)
                 if striker.waits < at:
+                    print(f"\n{at} awaits")
                     break
             striker.at = 0
             assert (await exchange(here, chat("well"))) is not None
@@ -187,6 +188,7 @@ def test_connection_reset_at_every_turn(name: str) -> None:
                 await is_clean(here, simulator, tasks)
                 finished += answer is not None
                 if finished == 3:
+                    print(f"\n{at} turns")
                     break
             answer = await exchange(here, chat("well"))
             assert answer is not None

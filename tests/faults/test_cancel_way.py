@@ -116,6 +116,7 @@ def test_leaving_at_every_turn(name: str) -> None:
     while run_virtual(name, turns):
         turns += 1
         assert turns < TURNS_MAX
+    print(f"\n{turns} turns")
     assert turns > 5
 
 
@@ -166,6 +167,7 @@ def test_others_go_on_where_one_leaves() -> None:
     while run_shared(turns):
         turns += 1
         assert turns < TURNS_MAX
+    print(f"\n{turns} turns")
     assert turns > 5
 
 

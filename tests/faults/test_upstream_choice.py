@@ -123,6 +123,7 @@ def test_no_character_twice(tmp_path: Path, runs: int) -> None:
                 else:
                     assert answer.error if answer.status != 200 else answer.stream_error
                     broken += 1
+            print(f"\n{runs} runs: {served} whole, {broken} with an error")
             assert served > runs // 4
             assert broken > runs // 20
             eventually(lambda: in_flight(server) == 0)

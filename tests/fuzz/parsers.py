@@ -223,6 +223,9 @@ class RequestFuzz:
         connection.eof_received()
         connection.connection_lost(None)
         assert not state.connections
+        if asyncio.all_tasks(self.loop):  # it was told to end
+            self.loop.run_until_complete(asyncio.sleep(0))
+            assert not asyncio.all_tasks(self.loop)
         asyncio.set_event_loop(None)
         return desk.asked, desk.refused, statuses
 

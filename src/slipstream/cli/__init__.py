@@ -46,6 +46,9 @@ FAILED = 1
 MISUSED = 2
 INTERRUPTED = 130
 
+_HELP_ASKED: type[click.UsageError] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""How click from 8.2 on says that a group was called without a command; older ones print the help."""
+
 
 class Commands(click.Group):
     """The commands of `TABLE`; only the one that runs is imported."""
@@ -145,6 +148,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         complain(error.message, hint=error.hint)
         return FAILED
     except click.UsageError as error:
+        if isinstance(error, _HELP_ASKED):
+            error.show()  # the help, whole and once, where a group of commands was named without one
+            return MISUSED
         usage = error.ctx.get_usage() if error.ctx else ""
         complain(error.format_message(), hint=usage)
         return MISUSED

@@ -1,6 +1,7 @@
 """`slipstream ask "…"`: one question; the answer on standard output, its timings on standard error."""
 
 import asyncio
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,11 @@ def ask(
     from slipstream import library
 
     if question is None:
-        if sys.stdin.isatty():
-            raise click.UsageError('Ask something: slipstream ask "What is the capital of France?"')
-        question = sys.stdin.read()
+        question = "" if sys.stdin.isatty() else sys.stdin.read()
+    if not question.strip():
+        raise click.UsageError(
+            'The question is empty. Ask something: slipstream ask "What is the capital of France?"'
+        )
     options = library.Options(model=model, server=server, max_tokens=max_tokens, temperature=temperature)
     asyncio.run(_ask(question, options, as_json=as_json))
 
@@ -45,12 +48,13 @@ async def _ask(question: str, options: "Options", *, as_json: bool) -> None:
     from slipstream.core.completion import Completion
     from slipstream.library import stream_response
 
-    async for piece in stream_response(question, options):
-        if isinstance(piece, Completion):
-            if as_json:
-                print_json(piece)
-            else:
-                click.echo()
-                print_summary(piece)
-        elif not as_json:
-            click.echo(piece, nl=False)
+    async with contextlib.aclosing(stream_response(question, options)) as pieces:
+        async for piece in pieces:
+            if isinstance(piece, Completion):
+                if as_json:
+                    print_json(piece)
+                else:
+                    click.echo()
+                    print_summary(piece)
+            elif not as_json:
+                click.echo(piece, nl=False)

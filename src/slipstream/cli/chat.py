@@ -85,9 +85,9 @@ class Conversation:
             click.secho(" (stopped)", dim=True, err=True)
         except SlipstreamError as error:
             click.secho(f"\n{error}", fg="red", err=True)
-            if not heard:
-                self._messages.pop()
-                return
+        if not heard:  # a question without an answer is not asked again beneath the next one
+            self._messages.pop()
+            return
         self._messages.append({"role": "assistant", "content": "".join(heard)})
         del self._messages[:-HISTORY_MAX]
 
@@ -96,17 +96,18 @@ class Conversation:
         from slipstream.core.completion import Completion
         from slipstream.library import stream_response
 
-        async for piece in stream_response([*self._first, *self._messages], self._options):
-            if isinstance(piece, Completion):
-                click.echo()
-                print_summary(piece)
-            else:
-                heard.append(piece)
-                click.echo(piece, nl=False)
+        said = stream_response([*self._first, *self._messages], self._options)
+        async with contextlib.aclosing(said) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Completion):
+                    click.echo()
+                    print_summary(piece)
+                else:
+                    heard.append(piece)
+                    click.echo(piece, nl=False)
 
 
 def _interactive() -> bool:
-
     if not sys.stdin.isatty():
         return False
     with contextlib.suppress(ImportError):

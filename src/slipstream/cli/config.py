@@ -34,6 +34,8 @@ def explain_command(name: str | None, *, as_json: bool) -> None:
     chosen = explain(load_origins(), only=name)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(chosen), indent=2).decode())
+    elif not chosen:  # a table of the user's own names, or `explain` had refused the name
+        click.echo(f"{name} has no entries.")
     elif len(chosen) == 1:
         _print_one(chosen[0])
     else:

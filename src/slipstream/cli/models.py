@@ -8,6 +8,14 @@ import click
 if TYPE_CHECKING:
     from slipstream.wiring import ModelInfo
 
+COLOURS = {
+    "ready": "green",
+    "installed": "green",
+    "loading": "yellow",
+    "not installed": "yellow",
+    "failed": "red",
+}
+
 
 @click.command()
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
@@ -27,9 +35,8 @@ def models(*, server: str, as_json: bool) -> None:
         _table(found)
     else:
         for model in found:
-            click.echo(
-                "\t".join((model.name, model.backend, model.state, "default" if model.default else ""))
-            )
+            default = "default" if model.default else ""
+            click.echo("\t".join((model.name, model.backend, model.state, default, model.alias_of)))
 
 
 def _table(found: "list[ModelInfo]") -> None:
@@ -41,7 +48,8 @@ def _table(found: "list[ModelInfo]") -> None:
     for title in ("model", "backend", "state", ""):
         table.add_column(title)
     for model in found:
-        note = "default" if model.default else f"alias of {model.alias_of}" if model.alias_of else ""
-        colour = {"ready": "green", "loading": "yellow", "failed": "red"}.get(model.state, "default")
+        notes = ("default" if model.default else "", f"alias of {model.alias_of}" if model.alias_of else "")
+        note = ", ".join(filter(None, notes))
+        colour = COLOURS.get(model.state, "default")
         table.add_row(escape(model.name), model.backend, f"[{colour}]{model.state}[/]", escape(note))
     Console().print(table)

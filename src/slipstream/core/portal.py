@@ -43,15 +43,19 @@ class Portal:
         return await asyncio.wrap_future(self.submit(work))
 
     async def iterate(self, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-        """Iterate on the caller's loop over a generator that runs on the portal's."""
+        """Iterate on the caller's loop over a generator that runs on the portal's.
+
+        Whoever is cancelled here returns once the generator has unwound there.
+        """
+        turn = asyncio.Lock()  # taken on the portal's loop alone
         try:
             while True:
                 try:
-                    yield await self.run(_next(items))
+                    yield await self.run(_next(items, turn))
                 except StopAsyncIteration:
                     return
         finally:
-            await self.run(_close(items))
+            await self.run(_close(items, turn))
 
     def before_exit(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have `work` awaited on the portal's loop when the interpreter ends."""
@@ -90,12 +94,14 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
-async def _next(items: AsyncGenerator[T, None]) -> T:
-    return await anext(items)
+async def _next(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> T:
+    async with turn:
+        return await anext(items)
 
 
-async def _close(items: AsyncGenerator[T, None]) -> None:
-    await items.aclose()
+async def _close(items: AsyncGenerator[T, None], turn: asyncio.Lock) -> None:
+    async with turn:  # a cancelled `_next` unwinds first: a generator that runs cannot be closed
+        await items.aclose()
 
 
 PORTAL = Portal()
