@@ -83,8 +83,8 @@ class TrafficSpec(Struct, frozen=True, kw_only=True):
     bodies: tuple[bytes, ...] = ()
     """Whole request bodies, sent as they are, in turn."""
     prompt_tokens: Lengths = Lengths(mean=64)
-    output_tokens: Lengths = Lengths(mean=16)
-    """Asked for as `max_tokens`."""
+    output_tokens: Lengths | None = Lengths(mean=16)
+    """Asked for as `max_tokens`; None = the server decides."""
     prefix_tokens: int = 0
     """The first so many tokens are shared by all prompts of a group."""
     prefix_groups: int = 1
@@ -92,6 +92,8 @@ class TrafficSpec(Struct, frozen=True, kw_only=True):
     """Turns of a session; each sends all turns before it again. Closed loop only."""
     salted: bool = True
     """Begin each prompt with a number of its own, new in each run, so that no cache can know it."""
+    distinct: int | None = None
+    """Only so many different prompts, again and again (not salted): what a cache is measured with."""
 
 
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
@@ -168,6 +170,17 @@ def _contradictions(plan: Plan) -> list[tuple[bool, str, str]]:
             "Sessions of several turns need a closed loop.",
             "Use one turn.",
         ),
+        (
+            traffic.salted and traffic.distinct is not None,
+            "A salt makes every prompt differ, so there cannot be a number of distinct ones.",
+            "Switch salting off (`--cached`), or leave the number out.",
+        ),
+        (
+            traffic.distinct is not None and traffic.distinct < 1,
+            "There must be at least one prompt.",
+            "Give 1 or more.",
+        ),
+        (not traffic.prefix_groups >= 1, "There must be at least one group of prefixes.", "Give 1 or more."),
         (traffic.turns < 1, "A session has at least one turn.", "Give 1 or more."),
         (
             not 0 <= plan.ramp_seconds <= plan.duration_seconds,
@@ -212,7 +225,8 @@ def arrivals(plan: Plan) -> Longs:
     if plan.trace is not None:
         times = (plan.trace.arrivals_ns / plan.trace_speed).astype(np.int64)
     else:
-        times = np.rint(_inverse(plan, _unit_process(plan)) * SECOND).astype(np.int64)
+        events = _unit_process(plan)
+        times = np.rint(_inverse(plan, events[events < expected_requests(plan)]) * SECOND).astype(np.int64)
     times = times[times < end]
     return times if plan.requests is None else times[: plan.requests]
 
@@ -242,7 +256,7 @@ def _unit_process(plan: Plan) -> NDArray[np.float64]:
 
 
 def _inverse(plan: Plan, events: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The times in seconds at which so many events are expected; infinite where they never are."""
+    """The times in seconds at which so many events are expected."""
     ramp, first = plan.ramp_seconds, plan.rate
     last = first if plan.rate_to is None else plan.rate_to
     in_ramp = first * ramp / 2
@@ -253,10 +267,9 @@ def _inverse(plan: Plan, events: NDArray[np.float64]) -> NDArray[np.float64]:
     if slope == 0:
         late = later / first
     else:
-        root = first**2 + 2 * slope * later
-        late = np.where(root >= 0, 2 * later / (first + np.sqrt(np.maximum(root, 0))), np.inf)
-    beyond = events > expected_requests(plan)
-    return np.where(beyond, np.inf, np.where(events <= in_ramp, early, ramp + late))
+        root = np.sqrt(np.maximum(first**2 + 2 * slope * later, 0))  # below 0 only by rounding
+        late = 2 * later / (first + root)
+    return np.where(events <= in_ramp, early, ramp + late)
 
 
 class Shard(Struct, frozen=True, eq=False, kw_only=True):

@@ -36,6 +36,8 @@ class Target(Struct, frozen=True, kw_only=True):
     headers: tuple[tuple[str, str], ...] = ()
     """Further headers."""
     streaming: bool = True
+    extra: str = ""
+    """Further fields of each body, as a JSON object."""
     method: str = "POST"
     """Of the dialect `http`."""
 
