@@ -128,7 +128,7 @@ def _marquardt(numbers: Floats, measured: Floats, parameters: Floats) -> Floats:
 
 def _covariance(numbers: Floats, parameters: Floats, variance: float) -> Floats:
     slopes = _slopes(numbers, parameters)
-    out: Floats = np.linalg.pinv(slopes.T @ slopes) * variance
+    out: Floats = (np.linalg.pinv(slopes.T @ slopes) * variance).astype(np.float64)
     return out
 
 
