@@ -39,6 +39,7 @@ ERRORS = (
     "error_event",
     "cancelled",
     "exception",
+    "no_files",
 )
 """How a request can end; the column `error` is an index into it, 0 = a whole good answer.
 

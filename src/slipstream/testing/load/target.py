@@ -42,9 +42,19 @@ class Target(Struct, frozen=True, kw_only=True):
     """Of the dialect `http`."""
 
     @property
+    def verb(self) -> str:
+        """The HTTP method."""
+        return self.method if self.dialect == "http" else "POST"
+
+    @property
     def host(self) -> str:
         """The host that is asked."""
         return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int | None:
+        """Its port; None = the scheme's own."""
+        return urlsplit(self.url).port
 
     @property
     def origin(self) -> str:

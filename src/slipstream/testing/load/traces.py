@@ -25,7 +25,7 @@ class _Mooncake(Struct):
     hash_ids: list[int] = []
 
 
-Wall = Annotated[int, Meta(ge=0, lt=2**63)]
+Wall = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class _Own(Struct):

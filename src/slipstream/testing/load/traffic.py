@@ -106,6 +106,10 @@ class Prompts:
         used = (len(prefix) + len(own)) // WORD_BYTES
         return prefix + own + cut(self._places[draw], max(1, self._words[draw] - used))
 
+    def spoken(self, number: int) -> str:
+        """The same as plain text."""
+        return msgspec.json.decode(b'"%b"' % self.text(number), type=str)
+
     def output_tokens(self, number: int) -> int | None:
         """How many tokens its answer may have; None = as many as the server likes."""
         if self._trace is not None:
