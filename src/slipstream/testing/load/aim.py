@@ -86,7 +86,7 @@ def _live(model: str, config: LoadConfig, settings: Settings) -> Aim:
     if server is None:
         raise ConfigurationError(
             "No server is live to be tested.",
-            hint='Start one with `slipstream serve`, or name a target: LoadTester("http://127.0.0.1:8000").',
+            hint="Start one with `slipstream serve`, or name a target such as http://127.0.0.1:8000.",
         )
     target = Target(url=server.url.rstrip("/"), model=model, key=server.token, streaming=config.stream)
     return Aim(target, server.url, (target.host,), server)

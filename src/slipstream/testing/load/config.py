@@ -52,6 +52,10 @@ class LoadConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slo: tuple[str, ...] = ()
     """What a good request keeps, such as `ttft<500ms`."""
     seed: int = 0
+    trace: str = ""
+    """File of recorded traffic whose times and lengths are played; it takes the place of users and rate."""
+    trace_speed: Positive = 1.0
+    """The recorded times are divided by it."""
     name: str = ""
 
 
@@ -115,7 +119,11 @@ def _read(given: Mapping[str, object]) -> LoadConfig:
 def _check(config: LoadConfig) -> None:
     """Refuse what contradicts itself."""
     open_loop = config.requests_per_second is not None
-    if not open_loop and config.concurrent_users is None:
+    if config.trace and (open_loop or config.think_time or config.arrivals != "constant" or config.prompt):
+        _refuse("plays a trace, which says when what is sent, and has arrivals of its own", "one of the two")
+    if config.trace_speed != 1 and not config.trace:
+        _refuse("has trace_speed without a trace", "trace")
+    if not open_loop and config.concurrent_users is None and not config.trace:
         _refuse(
             "says neither how many users nor how many requests", "concurrent_users or requests_per_second"
         )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ROWS_MAX = 1_000_000
+"""Rows of a trace that are read."""
 GRACE_SECONDS_MAX = 30.0
 """Longest that a run waits, after its last request, for answers that are under way."""
 
@@ -117,7 +120,19 @@ async def play(
 
 def _plan(config: "LoadConfig") -> "Plan":
     from slipstream.testing.load.plan import Lengths, Plan, TrafficSpec
+    from slipstream.testing.load.traces import read_trace
 
+    if config.trace:
+        return Plan(
+            loop="trace",
+            trace=read_trace(Path(config.trace), rows_max=config.max_requests or ROWS_MAX),
+            trace_speed=config.trace_speed,
+            users=config.concurrent_users,
+            duration_seconds=config.duration,
+            warmup_seconds=config.warm_up,
+            traffic=TrafficSpec(salted=not config.cached),
+            seed=config.seed,
+        )
     traffic = TrafficSpec(
         prompts=(config.prompt,) if config.prompt else (),
         prompt_tokens=Lengths(mean=config.prompt_tokens),
