@@ -157,6 +157,7 @@ async def run_callable(
             seconds=options.tick_seconds,
             latest_ns=1 << 62,
         )
+        sender.stop("requested")
         ended = clock.monotonic_ns() - start
     finally:
         settled.cancel()

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import socket
 import ssl
+import struct
 import sys
 from collections.abc import Callable
 
@@ -102,7 +103,7 @@ class Dialer:
             stack.callback(ready.close)
             ready.setblocking(False)
             if sys.platform == "linux":
-                ready.setsockopt(socket.IPPROTO_IP, _IP_LOCAL_PORT_RANGE, low | high << 16)
+                ready.setsockopt(socket.IPPROTO_IP, _IP_LOCAL_PORT_RANGE, struct.pack("=I", low | high << 16))
             await loop.sock_connect(ready, (host, port))
             stack.pop_all()
         return ready

@@ -14,6 +14,10 @@ Think = Literal["fixed", "exponential"]
 SECOND = 1_000_000_000
 
 
+Check = tuple[bool, str, str]
+"""Whether something is wrong, what it is, what to do."""
+
+
 class Lengths(Struct, frozen=True, kw_only=True):
     """A distribution of token counts.
 
@@ -95,6 +99,36 @@ class TrafficSpec(Struct, frozen=True, kw_only=True):
     distinct: int | None = None
     """Only so many different prompts, again and again (not salted): what a cache is measured with."""
 
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        _refuse(_of_traffic(self))
+
+
+def _of_traffic(spec: "TrafficSpec") -> list[Check]:
+    return [
+        (
+            spec.salted and spec.distinct is not None,
+            "A salt makes every prompt differ, so there cannot be a number of distinct ones.",
+            "Switch salting off (`--cached`), or leave the number out.",
+        ),
+        (
+            spec.distinct is not None and spec.distinct < 1,
+            "There must be at least one prompt.",
+            "Give 1 or more.",
+        ),
+        (spec.prefix_groups < 1, "There must be at least one group of prefixes.", "Give 1 or more."),
+        (spec.prefix_tokens < 0, "A prefix cannot have fewer than no tokens.", "Give 0 or more."),
+        (spec.turns < 1, "A session has at least one turn.", "Give 1 or more."),
+        (bool(spec.prompts and spec.bodies), "Prompts and whole bodies exclude each other.", "Give one."),
+    ]
+
+
+def _refuse(checks: list[Check]) -> None:
+    """Raise for the first that holds."""
+    for holds, message, hint in checks:
+        if holds:
+            raise ConfigurationError(message, hint=hint)
+
 
 class Plan(Struct, frozen=True, kw_only=True, eq=False):
     """A whole run.
@@ -129,9 +163,7 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
-        for wrong, message, hint in _contradictions(self):
-            if wrong:
-                raise ConfigurationError(message, hint=hint)
+        _refuse([*_of_length(self), *_of_loop(self)])
 
     @property
     def is_open(self) -> bool:
@@ -139,12 +171,9 @@ class Plan(Struct, frozen=True, kw_only=True, eq=False):
         return self.loop != "closed"
 
 
-def _contradictions(plan: Plan) -> list[tuple[bool, str, str]]:
-    """Each with whether it holds, what it is and what to do."""
+def _of_loop(plan: Plan) -> list[Check]:
     timed = plan.loop in {"constant", "poisson", "gamma"}
-    traffic = plan.traffic
     return [
-        (plan.duration_seconds <= 0, "A run needs a duration above 0.", "Give seconds."),
         (timed and not plan.rate > 0, f"A {plan.loop} loop needs a rate above 0.", "Give requests a second."),
         (
             not timed and (plan.rate != 0 or plan.rate_to is not None),
@@ -152,11 +181,7 @@ def _contradictions(plan: Plan) -> list[tuple[bool, str, str]]:
             "Leave the rate out, or choose `constant` or `poisson`.",
         ),
         (plan.rate_to is not None and plan.rate_to < 0, "A rate cannot fall below 0.", "Give 0 or more."),
-        (
-            plan.loop == "closed" and not (plan.users or 0) > 0,
-            "A closed loop needs users.",
-            "Give at least one.",
-        ),
+        (plan.loop == "closed" and not plan.users, "A closed loop needs users.", "Give at least one."),
         (plan.users is not None and plan.users < 1, "There must be at least one user.", "Give 1 or more."),
         (plan.burstiness <= 0, "Burstiness must be above 0.", "1 is a Poisson process."),
         (plan.think_seconds < 0, "A user cannot think for less than no time.", "Give 0 or more seconds."),
@@ -166,22 +191,24 @@ def _contradictions(plan: Plan) -> list[tuple[bool, str, str]]:
             "Leave it out, or use a closed loop.",
         ),
         (
-            plan.is_open and traffic.turns > 1,
+            plan.is_open and plan.traffic.turns > 1,
             "Sessions of several turns need a closed loop.",
             "Use one turn.",
         ),
         (
-            traffic.salted and traffic.distinct is not None,
-            "A salt makes every prompt differ, so there cannot be a number of distinct ones.",
-            "Switch salting off (`--cached`), or leave the number out.",
+            (plan.loop == "trace") != (plan.trace is not None),
+            "A trace and the loop `trace` need each other.",
+            "Give both or neither.",
         ),
-        (
-            traffic.distinct is not None and traffic.distinct < 1,
-            "There must be at least one prompt.",
-            "Give 1 or more.",
-        ),
-        (not traffic.prefix_groups >= 1, "There must be at least one group of prefixes.", "Give 1 or more."),
-        (traffic.turns < 1, "A session has at least one turn.", "Give 1 or more."),
+        (plan.trace_speed <= 0, "The speed of a trace must be above 0.", "2 is twice as fast as recorded."),
+    ]
+
+
+def _of_length(plan: Plan) -> list[Check]:
+    least = plan.requests is None or plan.requests >= 1
+    return [
+        (not plan.duration_seconds > 0, "A run needs a duration above 0.", "Give seconds."),
+        (not least, "There must be at least one request.", "Give 1 or more."),
         (
             not 0 <= plan.ramp_seconds <= plan.duration_seconds,
             f"The ramp of {plan.ramp_seconds:g} s is not inside the duration of {plan.duration_seconds:g} s.",
@@ -191,26 +218,6 @@ def _contradictions(plan: Plan) -> list[tuple[bool, str, str]]:
             not 0 <= plan.warmup_seconds < plan.duration_seconds,
             f"The warm-up of {plan.warmup_seconds:g} s leaves nothing of {plan.duration_seconds:g} s.",
             "Make the duration longer or the warm-up shorter.",
-        ),
-        (
-            plan.requests is not None and plan.requests < 1,
-            "There must be at least one request.",
-            "Give 1 or more.",
-        ),
-        (
-            (plan.loop == "trace") != (plan.trace is not None),
-            "A trace and the loop `trace` need each other.",
-            "Give both or neither.",
-        ),
-        (
-            plan.trace_speed <= 0,
-            "The speed of a trace must be above 0.",
-            "1 is as recorded, 2 twice as fast.",
-        ),
-        (
-            bool(traffic.prompts and traffic.bodies),
-            "Prompts and whole bodies exclude each other.",
-            "Give one.",
         ),
     ]
 

@@ -32,7 +32,7 @@ class RunOptions(Struct, frozen=True, kw_only=True):
     ca_file: str = ""
     """PEM file of the authority to trust instead of the system's."""
     local_ports: tuple[int, int] | None = None
-    """Local ports to connect from, lowest and highest (Linux 6.3); None = the system's."""
+    """Ports to connect from, lowest and highest, within the system's range (Linux 6.3); None = all of it."""
     request_id_header: str = "x-request-id"
     """Response header that names the request at the server."""
     request_ids_max: int = 20_000
