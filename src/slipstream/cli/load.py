@@ -95,7 +95,8 @@ def run(
 
     With --users each user sends, waits for the answer and sends again. With --rate requests are due at
     their times whatever the server does, and response times count from then; --users then bounds how many
-    are in flight. Ctrl-C ends it and shows what there is. The exit code is 1 if a threshold is broken.
+    are in flight. Ctrl-C ends it and shows what there is. The exit code is 1 if a threshold is broken
+    or nothing was answered.
     """
     from slipstream.testing.load.require import require_numpy
 
@@ -154,7 +155,8 @@ def told(result: "LoadResult", fail_if: tuple[str, ...], *, compat: str | None, 
     if outcomes and not result.valid:
         click.echo("The thresholds were not judged: the result is invalid.", err=True)
         return FAILED
-    return FAILED if any(each.fails for each in outcomes) else 0
+    nothing = result.summary.counts.measured > 0 and result.successful_requests == 0
+    return FAILED if nothing or any(each.fails for each in outcomes) else 0
 
 
 @load.command(name="list")

@@ -55,10 +55,8 @@ def request_options(command: Decorated) -> Decorated:
     """What requests are made of."""
     for decorator in reversed(
         (
-            click.option("--prompt-tokens", type=click.IntRange(1), default=64, show_default=True,
-                         help="Length of made-up prompts."),
-            click.option("--output-tokens", type=click.IntRange(1), default=16, show_default=True,
-                         help="Longest answer that is asked for."),
+            click.option("--prompt-tokens", type=click.IntRange(1), help="Length of made-up prompts."),
+            click.option("--output-tokens", type=click.IntRange(1), help="Longest answer that is asked for."),
             time_option("--timeout", default="60s", help="Longest a request may take."),
             click.option("--slo", multiple=True, metavar="BOUND",
                          help="What a good request keeps: ttft<500ms, response<2s; repeatable."),

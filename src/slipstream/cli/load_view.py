@@ -116,7 +116,8 @@ def show(result: "LoadResult") -> None:
     if counts.kinds:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.kinds.items())
         console.print(f"[red]errors:[/] {kinds}", highlight=False)
-    console.print(_latencies("ms", {ROWS[each]: summary.latencies[each] for each in ROWS}))
+    if counts.ok:
+        console.print(_latencies("ms", {ROWS[each]: summary.latencies[each] for each in ROWS}))
     if summary.tokens.output is not None:
         console.print(
             f"{result.figure('output_tokens_per_second')} output tokens/s, {summary.tokens.output:,} in all",

@@ -29,7 +29,7 @@ NOTHING_FOUND = 1
 @click.option(
     "--users-max", type=click.IntRange(1), default=1024, show_default=True, help="Never more users."
 )
-@click.option("--slack", type=click.FloatRange(min=1.01), default=2.0, show_default=True,
+@click.option("--slack", type=click.FloatRange(min=1.01), default=2.5, show_default=True,
               help="Without --slo: response time that is allowed, x that of one user.")  # fmt: skip
 @click.option("--share", "wanted_share", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True,
               help="Share of requests that must be good.")  # fmt: skip
@@ -107,24 +107,26 @@ def show(found: "Limit") -> None:
     from slipstream.testing.load.stats import shown
 
     lines = [f"{found.target}: good = {', '.join(found.objectives)} for {found.wanted_share:.0%} of requests"]
+    if found.ceiling is not None and found.knee_users is not None:
+        knee = shown(round(found.knee_users, 1))
+        lines.append(
+            f"Capacity: {_number(found.ceiling)} req/s, reached with {knee} users;"
+            f" one user alone waits {_number(found.base_ms)} ms."
+        )
     if found.users is None:
-        lines.append("Not even one user is served well.")
+        lines.append("Limit: not even one user is served well.")
     elif found.beyond is None:
-        lines.append(f"No limit up to {found.users} users ({_number(found.throughput)} req/s).")
+        lines.append(f"Limit: none up to {found.users} users ({_number(found.throughput)} req/s).")
     else:
         lines.append(
-            f"Limit: {found.users} users, {_number(found.throughput)} req/s; {found.beyond} are too many."
-        )
-    if found.knee_users is not None:
-        lines.append(
-            f"Knee: {shown(found.knee_users)} users; ceiling {_number(found.ceiling)} req/s;"
-            f" one user alone waits {_number(found.base_ms)} ms."
+            f"Limit: {found.users} users are served well ({_number(found.throughput)} req/s),"
+            f" {found.beyond} are too many."
         )
     lines.append(f"Saturated: {found.resource}.")
     if found.law is not None:
-        lines.append(
-            f"sigma (serialises) {_interval(found.law.sigma)}, kappa (contends) {_interval(found.law.kappa)}"
-        )
+        sigma, kappa = _interval(found.law.sigma), _interval(found.law.kappa)
+        fit = f"R2 {found.law.r_squared:.2f}"
+        lines.append(f"Scalability law: sigma (serialises) {sigma}, kappa (contends) {kappa}, {fit}")
     over = f"passed with {found.error_users} users" if found.error_users else "not passed"
     lines.append(f"Error threshold of {found.error_threshold:g} %: {over}.")
     if found.soak is not None:

@@ -244,6 +244,15 @@ class LoadTesting(Section, frozen=True, kw_only=True):
     workers: Annotated[
         int, Meta(ge=0, le=64, description="Processes that send; 0 = one a core that is to spare.")
     ] = 0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, description="Longest wait for answers after a test's last request.")
+    ] = 30.0
+    prompt_tokens: Annotated[
+        Count, Meta(description="Length of made-up prompts where a test says nothing.")
+    ] = 64
+    output_tokens: Annotated[
+        Count, Meta(description="Longest answers to ask for where a test says nothing.")
+    ] = 16
     kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
 
 

@@ -29,6 +29,8 @@ def test_the_guides_config() -> None:
         ({"requests_per_second": 0.1, "duration": 5}, "first request"),
         ({"concurrent_users": 1, "duration": 5, "warm_up": 5}, "warm-up"),
         ({"concurrent_users": 1, "prompt": "Hello", "prompt_tokens": 9}, "prompt"),
+        ({"trace": "t.csv", "requests_per_second": 5}, "trace"),
+        ({"concurrent_users": 1, "trace_speed": 2}, "trace"),
         ({"concurrent_users": 0}, "concurrent_users"),
         ({"concurrent_users": 2.5}, "concurrent_users"),
         ({"concurrent_users": 1, "duration": "long"}, "duration"),
@@ -53,6 +55,7 @@ def test_times_are_scaled_and_rates_are_not() -> None:
 
     assert (config.duration, config.ramp_up) == (3.0, pytest.approx(0.3))
     assert (config.concurrent_users, config.requests_per_second) == (50, 10.0)
+    assert (config.prompt_tokens, config.output_tokens) == (64, 16)
 
 
 @pytest.mark.parametrize(

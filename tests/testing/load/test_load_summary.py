@@ -121,6 +121,7 @@ def test_what_a_stop_cuts_is_no_error(stopped: str, errors: int, unfinished: int
     found = summary(cut, stopped=stopped)
 
     assert (found.counts.errors, found.counts.unfinished) == (errors, unfinished)
+    assert found.counts.kinds == ({"unanswered": 4} if errors else {})
 
 
 def test_warm_up_and_ramp_are_left_out() -> None:
@@ -151,6 +152,14 @@ def test_littles_law() -> None:
     assert found.flow.in_flight_mean == pytest.approx(2)
     assert found.flow.in_flight_max == 2
     assert found.flow.little == pytest.approx(1, abs=0.02)
+    assert found.honesty.cautions == ()
+
+
+def test_no_steady_state_is_told() -> None:
+    """Where every second request takes as long as the run, they pile up: what ends is not what is under way."""
+    found = summary(samples([i * 40.0 for i in range(250)], [10.0, 9000.0] * 125))
+
+    assert "Little" in found.honesty.cautions[0]
 
 
 def test_a_run_shorter_than_its_answers_still_has_a_rate() -> None:

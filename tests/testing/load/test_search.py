@@ -109,7 +109,7 @@ def test_the_edge_is_settled_by_what_was_seen() -> None:
     ("beyond", "said"),
     [
         ({"errors": 60, "error_kinds": {"http_429": 60}}, "http_429"),
-        ({"cpu_share": 0.97}, "CPU"),
+        ({"busiest_cores": 0.97}, "target's CPU"),
         ({"invalid": ("a worker of the client was 99% busy",)}, "client"),
         ({}, "queue: about 10 requests"),
     ],

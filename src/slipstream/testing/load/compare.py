@@ -91,7 +91,13 @@ async def compare(
     settings = load()
     seconds = options.round_seconds * settings.testing.time_scale
     warm_up = min(config.warm_up, seconds / 2)
-    config = msgspec.structs.replace(config, duration=seconds, warm_up=warm_up)
+    config = msgspec.structs.replace(
+        config,
+        duration=seconds,
+        warm_up=warm_up,
+        prompt_tokens=config.prompt_tokens or settings.testing.prompt_tokens,
+        output_tokens=config.output_tokens or settings.testing.output_tokens,
+    )
     aims = (aim(first, config, settings), aim(second, config, settings))
     stop = stop or asyncio.Event()
     rounds: list[tuple[LoadResult, LoadResult]] = []

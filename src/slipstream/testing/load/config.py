@@ -44,8 +44,9 @@ class LoadConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: str = ""
     prompt: str = ""
     """Sent as it is (salted unless `cached`); empty = synthetic prompts of `prompt_tokens`."""
-    prompt_tokens: Count = 64
-    output_tokens: Count = 16
+    prompt_tokens: Count | None = None
+    output_tokens: Count | None = None
+    """None = as the settings say."""
     stream: bool = True
     cached: bool = False
     """Send the same prompts again and again, so that caches may answer."""
@@ -73,7 +74,7 @@ def read_config(given: "Mapping[str, object] | LoadConfig") -> LoadConfig:
 
 
 def scaled(config: LoadConfig, settings: LoadTesting) -> LoadConfig:
-    """The config with its times on the settings' scale, within the settings' caps.
+    """The config with its times on the settings' scale and the settings' lengths, within their caps.
 
     Raises `ConfigurationError` for what is beyond a cap.
     """
@@ -83,6 +84,8 @@ def scaled(config: LoadConfig, settings: LoadTesting) -> LoadConfig:
         duration=config.duration * scale,
         ramp_up=config.ramp_up * scale,
         warm_up=config.warm_up * scale,
+        prompt_tokens=config.prompt_tokens or (None if config.prompt else settings.prompt_tokens),
+        output_tokens=config.output_tokens or settings.output_tokens,
     )
     for asked, most, setting in (
         (config.duration, settings.seconds, "seconds"),
@@ -145,7 +148,7 @@ def _check(config: LoadConfig) -> None:
         _refuse(f"has burstiness with {config.arrivals} arrivals", 'arrivals = "gamma"')
     if config.requests_per_second is not None and config.requests_per_second * config.duration < 1:
         _refuse("is over before its first request is due", "a longer duration or a higher rate")
-    if config.prompt and config.prompt_tokens != LoadConfig().prompt_tokens:
+    if config.prompt and config.prompt_tokens is not None:
         _refuse("has a prompt and a length for synthetic ones", "one of the two")
 
 

@@ -113,9 +113,11 @@ def resource(probes: Sequence[Probe], limit_users: int, knee: float | None) -> s
     if first.error_percent > 100 * (1 - CPU_FULL) / 2 and first.error_kinds:
         kind = max(first.error_kinds, key=lambda each: first.error_kinds[each])
         return f"errors: {kind}, {first.error_kinds[kind]} of {first.count} requests"
-    if first.cpu_share is not None and first.cpu_share > CPU_FULL:
-        return f"this machine's CPU: {first.cpu_share:.0%} busy"
+    if first.busiest_cores is not None and first.busiest_cores > CPU_FULL:
+        return f"the target's CPU: its busiest process uses {first.busiest_cores:.1f} cores"
     at = next((each for each in probes if each.users == limit_users), None)
     if knee and (at is None or max(each.throughput for each in beyond) <= PLATEAU * at.throughput):
         return f"a queue: about {max(1, round(knee))} requests are served at a time, the rest waits"
+    if first.cpu_share is not None and first.cpu_share > CPU_FULL:
+        return f"this machine's CPU: {first.cpu_share:.0%} busy"
     return "not seen from here: response time grew, throughput too"

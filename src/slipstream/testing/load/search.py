@@ -33,6 +33,8 @@ class Probe(Struct, frozen=True, kw_only=True):
     error_kinds: dict[str, int] = {}
     cpu_share: float | None = None
     """Of this machine while it ran, 0..1, where the target is on it."""
+    busiest_cores: float | None = None
+    """Cores that the target's busiest process used, where that can be seen."""
     invalid: tuple[str, ...] = ()
     """Why the client was the bottleneck, where it was."""
 

@@ -29,7 +29,7 @@ class LimitOptions(Struct, frozen=True, kw_only=True):
 
     slo: tuple[str, ...] = ()
     """What a good request keeps; empty = a response time of at most `slack` x that of one user."""
-    slack: float = 2.0
+    slack: float = 2.5
     wanted_share: float = 0.95
     """Share of requests that must be good."""
     error_threshold: float = 5.0
@@ -37,7 +37,7 @@ class LimitOptions(Struct, frozen=True, kw_only=True):
     users_max: int = 1024
     precision: float = 0.03
     """Width of the bracket around the limit, as a share of it."""
-    requests: int = 120
+    requests: int = 80
     """Requests that a round of a probe should see."""
     round_seconds: float = 10.0
     """Longest round of a probe, its warm-up apart."""
@@ -48,8 +48,9 @@ class LimitOptions(Struct, frozen=True, kw_only=True):
     seconds_max: float = 900.0
     """The search ends by itself after that."""
     model: str = ""
-    prompt_tokens: int = 64
-    output_tokens: int = 16
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    """None = as the settings say."""
     timeout: float = 60.0
 
 
@@ -98,16 +99,17 @@ class StressTester:
         from slipstream.testing.load.config import LoadConfig
 
         options = options or LimitOptions()
-        settings = load().testing
+        loaded = load()
+        settings = loaded.testing
         shape = LoadConfig(
             concurrent_users=1,
             model=options.model,
-            prompt_tokens=options.prompt_tokens,
-            output_tokens=options.output_tokens,
+            prompt_tokens=options.prompt_tokens or settings.prompt_tokens,
+            output_tokens=options.output_tokens or settings.output_tokens,
             timeout=options.timeout,
             slo=options.slo,
         )
-        search = _Search(options, settings, shape, aim(self._target, shape, load()), stop or asyncio.Event())
+        search = _Search(options, settings, shape, aim(self._target, shape, loaded), stop or asyncio.Event())
         return await search.run(watch or (lambda _: None))
 
     def __repr__(self) -> str:
@@ -179,7 +181,7 @@ class _Search:
         result = await self._round(users, self._options.soak_seconds * self._settings.time_scale)
         if result is None:
             return found
-        soak = _told(users, [result], cpu=None)
+        soak = _told(users, [result])
         verdict = settle(soak.good, soak.count, self._options.wanted_share)
         soak = msgspec.structs.replace(soak, verdict=verdict)
         watch(soak)
@@ -196,20 +198,18 @@ class _Search:
     async def _probe(self, users: int) -> "Probe | None":
         """Rounds of a number of users until their share of good requests is decided; None = stopped."""
         from slipstream.testing.load.search import decide, settle
+        from slipstream.testing.load.target_effort import Effort
 
         wanted, results = self._options.wanted_share, []
-        cpu = _Cpu(on_this_machine=self._aim.server is not None or self._is_local())
+        effort = Effort(self._aim.target)
         while True:
             result = await self._round(users, self._round_seconds(users))
             if result is None:
                 return None
-            results.append(result)
             if not self._base_ms:
-                self._set_base(result)
-                if not self._options.slo:  # judged again, now that there is an objective
-                    results, cpu = [], _Cpu(on_this_machine=cpu.on_this_machine)
-                    continue
-            told = _told(users, results, cpu=cpu.share())
+                result = self._set_base(result)
+            results.append(result)
+            told = msgspec.structs.replace(_told(users, results), **effort.read())
             self._highest = max(self._highest, told.throughput)
             verdict = decide(told.good, told.count, wanted)
             hopeless = told.count in {0, told.errors}
@@ -217,25 +217,28 @@ class _Search:
                 verdict = "bad" if hopeless else settle(told.good, told.count, wanted)
                 return msgspec.structs.replace(told, verdict=verdict)
 
-    def _set_base(self, result: "LoadResult") -> None:
-        """What one user alone sees; without objectives it makes one."""
+    def _set_base(self, result: "LoadResult") -> "LoadResult":
+        """What one user alone sees. Without objectives it makes one, by which the result is judged anew."""
         mean = result.summary.latencies["service"].mean.value
         if mean is None:
             kinds = ", ".join(result.errors) or result.summary.message or "no answer came"
             raise ConfigurationError(
                 f"{self._aim.shown} does not answer a single user: {kinds}.",
-                hint="Try it with `slipstream load URL --users 1 --duration 5`.",
+                hint="Try it with `slipstream load URL --users 1 --duration 5s`.",
             )
         self._base_ms = mean
         self._highest = float(result.throughput)
-        if not self._options.slo:
-            bound = max(1.0, self._options.slack * mean)
-            self._shape = msgspec.structs.replace(self._shape, slo=(f"response<={bound:.3f}ms",))
+        if self._options.slo:
+            return result
+        bound = max(1.0, self._options.slack * mean)
+        self._shape = msgspec.structs.replace(self._shape, slo=(f"response<={bound:.3f}ms",))
+        return _judged(result, self._shape.slo)
 
     def _round_seconds(self, users: int) -> float:
         """Long enough for the wanted requests and for four answers of each user, within the bound."""
         answer = self._answer_seconds(users)
-        wanted = self._options.requests / self._highest if self._highest else 2.0
+        alone = users / self._base_ms * 1000 if self._base_ms else 0.0
+        wanted = self._options.requests / min(alone, 2 * self._highest) if self._highest else 2.0
         longest = self._options.round_seconds * self._settings.time_scale
         return min(max(0.5, wanted, 4 * answer), max(0.5, longest))
 
@@ -255,40 +258,30 @@ class _Search:
         result = await play(config, self._aim, self._settings, stop=self._stop, joins=False)
         return None if self._stop.is_set() else result
 
-    def _is_local(self) -> bool:
-        from slipstream.testing.load.target import Target, is_loopback
 
-        target = self._aim.target
-        return not isinstance(target, Target) or is_loopback(target.host)
+def _judged(result: "LoadResult", slo: tuple[str, ...]) -> "LoadResult":
+    """A result under other objectives than it was measured with; all its requests were good or failed."""
+    from slipstream.testing.load.goodput import good, objectives
+    from slipstream.testing.load.result import LoadResult
+    from slipstream.testing.load.samples import PHASES
+    from slipstream.testing.load.stats import proportion
 
-
-class _Cpu:
-    """How busy this machine is from now on; not known where the target is elsewhere."""
-
-    def __init__(self, *, on_this_machine: bool) -> None:
-        self.on_this_machine = on_this_machine
-        self._busy, self._total = _cpu_seconds()
-
-    def share(self) -> float | None:
-        """Since it was built, 0..1."""
-        busy, total = _cpu_seconds()
-        if not self.on_this_machine or total <= self._total:
-            return None
-        return (busy - self._busy) / (total - self._total)
-
-
-def _cpu_seconds() -> tuple[float, float]:
-    import psutil  # type: ignore[import-untyped]
-
-    times = psutil.cpu_times()
-    total = times.user + times.system + times.idle + sum(getattr(times, name, 0.0) for name in _FURTHER)
-    return total - times.idle - getattr(times, "iowait", 0.0), total
+    assert result.samples is not None, "it was measured here"
+    measured = result.samples.select(result.samples.phase == PHASES.index("measured"))
+    kept = int(good(measured, objectives(slo)).sum())
+    summary = result.summary
+    share = kept / summary.counts.ok if summary.counts.ok else 0.0
+    return LoadResult(
+        msgspec.structs.replace(
+            summary,
+            good_share=proportion(kept, summary.counts.ok + summary.counts.errors),
+            goodput=(summary.throughput or 0.0) * share,
+        ),
+        result.samples,
+    )
 
 
-_FURTHER = ("nice", "iowait", "irq", "softirq", "steal")
-
-
-def _told(users: int, results: "list[LoadResult]", cpu: float | None) -> "Probe":
+def _told(users: int, results: "list[LoadResult]") -> "Probe":
     """All rounds of a probe in one."""
     from slipstream.testing.load.search import Probe
 
@@ -316,7 +309,6 @@ def _told(users: int, results: "list[LoadResult]", cpu: float | None) -> "Probe"
         response_ms_p95=last["response"].get("p95").value,
         rounds=len(results),
         error_kinds=kinds,
-        cpu_share=cpu,
         invalid=next((each.reasons for each in results if not each.valid), ()),
     )
 

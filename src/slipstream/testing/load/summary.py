@@ -5,6 +5,7 @@ Built once from samples; stored, exported and shown from then on. Times are ms, 
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
@@ -20,6 +21,11 @@ from slipstream.testing.load.window import Window, measured_window
 
 SHARES = {"p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 SHOWN: tuple[Measure, ...] = ("response", "service", "ttft", "ttft_response", "itl", "e2e")
+
+UNANSWERED = "unanswered"
+"""Kind of error of requests that had no answer when the grace period after the run was over."""
+LITTLE_SAMPLES = 200
+LITTLE_OFF = 0.05
 
 
 class Latency(Struct, frozen=True):
@@ -175,9 +181,17 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
     )
 
 
+def _with_flow(found: Honesty, flow: Flow, counts: Counts) -> Honesty:
+    """The verdict with a word on Little's law, which holds of every steady state."""
+    if flow.little is None or counts.ok < LITTLE_SAMPLES or abs(flow.little - 1) <= LITTLE_OFF:
+        return found
+    said = f"Little's law is off by {abs(flow.little - 1):.0%}: this was no steady state"
+    return msgspec.structs.replace(found, cautions=(*found.cautions, said))
+
+
 def counts_of(counts: Counts) -> tuple[int, int]:
     """Requests that ended by themselves, and those of them that never got their answer in time."""
-    late = sum(counts.kinds.get(kind, 0) for kind in ("timeout", "connect_timeout", "cancelled"))
+    late = sum(counts.kinds.get(kind, 0) for kind in ("timeout", "connect_timeout", UNANSWERED))
     return counts.ok + counts.errors, late
 
 
@@ -199,9 +213,13 @@ def _counts(whole: Samples, measured: Samples, finished: Samples) -> Counts:
         measured=len(measured),
         ok=int(numbers[0]),
         errors=int(numbers[1:].sum()),
-        kinds={ERRORS[index]: int(numbers[index]) for index in np.nonzero(numbers)[0] if index},
+        kinds={_kind(ERRORS[index]): int(numbers[index]) for index in np.nonzero(numbers)[0] if index},
         unfinished=len(measured) - len(finished),
     )
+
+
+def _kind(error: str) -> str:
+    return UNANSWERED if error == "cancelled" else error
 
 
 def _share_of(samples: Samples, kinds: Sequence[str]) -> Estimate:

@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 ROWS_MAX = 1_000_000
 """Rows of a trace that are read."""
-GRACE_SECONDS_MAX = 30.0
-"""Longest that a run waits, after its last request, for answers that are under way."""
 
 
 class LoadTester:
@@ -135,8 +133,8 @@ def _plan(config: "LoadConfig") -> "Plan":
         )
     traffic = TrafficSpec(
         prompts=(config.prompt,) if config.prompt else (),
-        prompt_tokens=Lengths(mean=config.prompt_tokens),
-        output_tokens=Lengths(mean=config.output_tokens),
+        prompt_tokens=Lengths(mean=config.prompt_tokens or 1),
+        output_tokens=Lengths(mean=config.output_tokens or 1),
         salted=not config.cached,
     )
     return Plan(
@@ -161,7 +159,7 @@ def _options(config: "LoadConfig", aimed: "Aim", settings: "LoadTesting") -> "Ru
         workers=settings.workers,
         hosts=aimed.hosts,
         timeout_seconds=config.timeout,
-        grace_seconds=min(config.timeout, GRACE_SECONDS_MAX),
+        grace_seconds=min(config.timeout, settings.grace_seconds),
         rate_max=settings.rate,
         users_max=settings.users,
         duration_seconds_max=settings.seconds,
