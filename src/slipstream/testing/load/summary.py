@@ -174,8 +174,10 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
         tokens=_tokens(answered, window),
         flow=flow,
         client=told,
-        honesty=honesty(
-            told, latencies["ttft"].get("p50"), latencies["service"].get("p50"), counts_of(counts)
+        honesty=_with_flow(
+            honesty(told, latencies["ttft"].get("p50"), latencies["service"].get("p50"), counts_of(counts)),
+            flow,
+            counts,
         ),
         course=course(run.samples, latencies_ms=measured_ms(answered, "response"), window=window),
     )
