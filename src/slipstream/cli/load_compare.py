@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     import asyncio
 
     from slipstream.testing.load.compare import Comparison
+    from slipstream.testing.load.selftest import SelfTestReport
 
 CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 """Exit codes of the verdicts; 2 is a misused command."""
+FAILED = 1
 DEFAULT_USERS = 4
 
 
@@ -113,11 +115,12 @@ def show(found: "Comparison") -> None:
 
 
 @click.command()
+@time_option("--duration", default="10s", help="Of each of the two runs.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def selftest(*, as_json: bool) -> int:
+def selftest(*, duration: float, as_json: bool) -> int:
     """Measure servers whose answers are known: one that freezes, and a queue with known waiting times.
 
-    Prints how far off this machine's load tests are; the exit code is 1 if they are too far off.
+    Prints how far off load tests on this machine are; the exit code is 1 if they are too far off.
     """
     from slipstream.testing.load.require import require_numpy
 
@@ -126,10 +129,26 @@ def selftest(*, as_json: bool) -> int:
 
     from slipstream.testing.load.selftest import selftest as measured
 
-    report = run_until_stopped(lambda _: measured())
+    report = run_until_stopped(lambda _: measured(seconds=duration))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        for line in report.lines():
-            click.echo(line)
-    return 0 if report.passed else 1
+        show_selftest(report)
+    return 0 if report.passed else FAILED
+
+
+def show_selftest(report: "SelfTestReport") -> None:
+    """Print a self-test for people."""
+    for oracle in report.oracles:
+        click.echo(f"{oracle.name}: {oracle.what}")
+        click.echo(
+            f"  {oracle.requests:,} requests, {oracle.failed} failed,"
+            f" sent late p99 {oracle.lag_ms_p99:.2f} ms"
+        )
+        for each in oracle.percentiles:
+            click.echo(
+                f"  p{each.rank:<4g} truth {each.truth_ms:>9.2f} ms  measured {each.measured_ms:>9.2f} ms"
+                f"  off by {each.error:.2%}"
+            )
+    verdict = click.style("passed", fg="green") if report.passed else click.style("FAILED", fg="red")
+    click.echo(f"Self-test {verdict}: percentiles are at most {report.worst:.2%} off.")
