@@ -111,7 +111,7 @@ def show(found: "Limit") -> None:
         knee = shown(round(found.knee_users, 1))
         lines.append(
             f"Capacity: {_number(found.ceiling)} req/s, reached with {knee} users;"
-            f" one user alone waits {_number(found.base_ms)} ms."
+            f" unloaded an answer takes {_number(found.base_ms)} ms."
         )
     if found.users is None:
         lines.append("Limit: not even one user is served well.")

@@ -9,6 +9,8 @@ from slipstream.testing.load.search import Probe, bracket, law_of
 from slipstream.testing.load.usl import Fit
 
 CPU_FULL = 0.9
+KNEE_SHARE = 0.6
+"""Up to this share of the knee a system counts as not loaded."""
 PLATEAU = 1.05
 """Throughput beyond the limit that is no more than this times the limit's is a ceiling."""
 
@@ -27,7 +29,7 @@ class Limit(Struct, frozen=True, kw_only=True):
     objectives: tuple[str, ...]
     wanted_share: float
     base_ms: float | None
-    """Mean service time of one user alone."""
+    """Mean service time far below the knee."""
     ceiling: float | None
     """Throughput that more users do not raise."""
     knee_users: float | None
@@ -49,6 +51,16 @@ class Limit(Struct, frozen=True, kw_only=True):
     time_scale: float = 1.0
     stopped: str = "finished"
     cautions: tuple[str, ...] = ()
+
+
+def unloaded_ms(probes: Sequence[Probe]) -> float | None:
+    """Mean service time far below the knee: the middle of the probes there, for one may be unlucky."""
+    means = [(each.users, each.service_ms_mean) for each in probes if each.service_ms_mean]
+    if not means:
+        return None
+    first = means[0][1]
+    knee = max(each.throughput for each in probes) * first / 1000
+    return statistics.median([mean for users, mean in means if users <= max(1, KNEE_SHARE * knee)] or [first])
 
 
 def ceiling_of(probes: Sequence[Probe], base_ms: float | None) -> float | None:
@@ -74,7 +86,7 @@ def conclude(
     good, bad = bracket(probes)
     ordered = sorted(probes, key=lambda each: each.users)
     at = next((each for each in ordered if each.users == good), None)
-    base = next((each.service_ms_mean for each in ordered if each.service_ms_mean), None)
+    base = unloaded_ms(ordered)
     ceiling = ceiling_of(ordered, base)
     knee = ceiling * base / 1000 if ceiling and base else None
     over = [each for each in ordered if each.error_percent > error_threshold]
