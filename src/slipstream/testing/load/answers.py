@@ -5,10 +5,11 @@ content too and is not decoded; all others are. Everything is bounded by the cal
 """
 
 import re
+from typing import Annotated
 
 import httptools
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from slipstream.core.errors import UpstreamFailed
 from slipstream.net.sse import EventSplitter, data_of
@@ -34,17 +35,20 @@ CONTENT = re.compile(
 _OPENERS = (b"data: ", b"event: content_block_delta")
 
 
+Count = Annotated[int, Meta(ge=0, lt=2**31)]
+
+
 class _Details(Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
 
 
 class _Usage(Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
-    cache_read_input_tokens: int | None = None
+    cache_read_input_tokens: Count | None = None
 
 
 class _Choice(Struct):
@@ -55,18 +59,21 @@ class _Message(Struct):
     usage: _Usage | None = None
 
 
+_NO_ERROR = Raw(b"")
+
+
 class _Answer(Struct):
     """What matters of an answer, or of an event of a stream, in any dialect."""
 
     usage: _Usage | None = None
-    error: Raw = Raw(b"")
+    error: Raw = _NO_ERROR
     choices: list[_Choice] = []
     message: _Message | None = None
     type: str | None = None
 
     @property
     def is_error(self) -> bool:
-        return self.type == "error" or bytes(self.error) not in {b"", b"null"}
+        return self.type == "error" or (self.error is not _NO_ERROR and bytes(self.error) != b"null")
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -131,13 +138,15 @@ class Answer:
         if usage is None:
             return
         details = usage.prompt_tokens_details
-        for name, said in (
-            ("prompt", usage.prompt_tokens if usage.input_tokens is None else usage.input_tokens),
-            ("output", usage.completion_tokens if usage.output_tokens is None else usage.output_tokens),
-            ("cached", usage.cache_read_input_tokens if details is None else details.cached_tokens),
-        ):
-            if said is not None and 0 <= said < 2**31:
-                setattr(self, name, said)
+        prompt = usage.prompt_tokens if usage.input_tokens is None else usage.input_tokens
+        output = usage.completion_tokens if usage.output_tokens is None else usage.output_tokens
+        cached = usage.cache_read_input_tokens if details is None else details.cached_tokens
+        if prompt is not None:
+            self.prompt = prompt
+        if output is not None:
+            self.output = output
+        if cached is not None:
+            self.cached = cached
 
 
 class WholeAnswer(Answer):

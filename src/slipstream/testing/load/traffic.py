@@ -68,23 +68,25 @@ class Prompts:
     """
 
     def __init__(self, shard: Shard, nonce: int) -> None:
-        self._spec = spec = shard.traffic
+        spec = shard.traffic
         self._first, self._step = shard.first, shard.step
         self._trace = shard.trace
+        self._is_salted = spec.salted
+        self._distinct = spec.distinct
         self._nonce = salt(nonce) if spec.salted else b""
         self._given = [_escaped(text) for text in spec.prompts]
         generator = np.random.default_rng([shard.seed, 2, shard.first])
-        self._words = spec.prompt_tokens.draw(DRAWS, generator).tolist()
-        self._places = generator.integers(0, POOL_WORDS, DRAWS).tolist()
+        self._words: list[int] = spec.prompt_tokens.draw(DRAWS, generator).tolist()
+        self._places: list[int] = generator.integers(0, POOL_WORDS, DRAWS).tolist()
         lengths = spec.output_tokens
-        self._outputs = [] if lengths is None else lengths.draw(DRAWS, generator).tolist()
-        self._groups = generator.integers(0, spec.prefix_groups, DRAWS).tolist()
+        self._outputs: list[int] = [] if lengths is None else lengths.draw(DRAWS, generator).tolist()
+        self._groups: list[int] = generator.integers(0, spec.prefix_groups, DRAWS).tolist()
         self._prefixes = [
             self._nonce + cut(group * 7919, max(0, spec.prefix_tokens - self._own(self._nonce)))
             for group in range(spec.prefix_groups)
         ]
         if not spec.prefix_tokens:
-            self._prefixes = [self._nonce]
+            self._prefixes = [self._nonce] * spec.prefix_groups
 
     @staticmethod
     def _own(text: bytes) -> int:
@@ -92,19 +94,18 @@ class Prompts:
 
     def text(self, number: int) -> bytes:
         """The prompt of this worker's request `number`, ready to stand in JSON quotes."""
-        spec = self._spec
-        if spec.distinct is not None:
-            number = (self._first + number * self._step) % spec.distinct
-        own = salt((self._first + number * self._step) % SALTS) if spec.salted else b""
+        overall = self._first + number * self._step
+        if self._distinct:
+            number = overall = overall % self._distinct
+        own = salt(overall % SALTS) if self._is_salted else b""
         if self._trace is not None:
             return self._recorded(number % len(self._trace), own)
         if self._given:
-            place = number if spec.distinct is not None else self._first + number * self._step
-            return self._nonce + own + self._given[place % len(self._given)]
+            return self._nonce + own + self._given[overall % len(self._given)]
         draw = number % DRAWS
-        prefix = self._prefixes[self._groups[draw] if spec.prefix_tokens else 0]
-        used = (len(prefix) + len(own)) // WORD_BYTES
-        return prefix + own + cut(self._places[draw], max(1, self._words[draw] - used))
+        prefix = self._prefixes[self._groups[draw]]
+        words = self._words[draw] - (len(prefix) + len(own)) // WORD_BYTES
+        return prefix + own + cut(self._places[draw], words if words > 0 else 1)
 
     def spoken(self, number: int) -> str:
         """The same as plain text."""
@@ -116,8 +117,7 @@ class Prompts:
             return max(1, int(self._trace.output_tokens[number % len(self._trace)]))
         if not self._outputs:
             return None
-        tokens: int = self._outputs[number % DRAWS]
-        return tokens
+        return self._outputs[number % DRAWS]
 
     def _recorded(self, number: int, own: bytes) -> bytes:
         """A recorded prompt: its length, and equal text where its block ids are equal."""
@@ -136,14 +136,21 @@ def _escaped(text: str) -> bytes:
     return msgspec.json.encode(text)[1:-1]
 
 
+ENDINGS_MAX = 4096
+_USER = b'{"role":"user","content":"'
+
+
 class Bodies:
     """The bodies of one worker's requests, in the target's dialect."""
 
     def __init__(self, target: Target, prompts: Prompts, bodies: tuple[bytes, ...]) -> None:
         self._prompts = prompts
         self._given = bodies if bodies or target.dialect != "http" else (b"",)
-        self._opening, self._closing = _around(target)
+        opening, self._closing = _around(target)
         self._is_chat = target.dialect != "openai_completions"
+        self._opening = opening + (b'"messages":[' if self._is_chat else b'"prompt":"')
+        self._start = self._opening + (_USER if self._is_chat else b"")
+        self._endings: dict[int | None, bytes] = {}
 
     def body(self, number: int, history: tuple[int, ...] = ()) -> bytes:
         """The body of request `number`; `history`: the requests of the session's turns before it."""
@@ -151,18 +158,21 @@ class Bodies:
             return self._given[number % len(self._given)]
         prompts = self._prompts
         most = prompts.output_tokens(number)
+        ending = self._endings.get(most)
+        if ending is None:
+            ending = self._ending(most)
+        if history:
+            turns = b"".join([self._turn(each) for each in history])
+            return b"".join((self._opening, turns, _USER, prompts.text(number), ending))
+        return b"".join((self._start, prompts.text(number), ending))
+
+    def _ending(self, most: int | None) -> bytes:
+        """What follows the prompt; the lengths that come again and again are kept."""
         limit = b"" if most is None else b',"max_tokens":%d' % most
-        text = prompts.text(number)
-        if not self._is_chat:
-            return b'%b"prompt":"%b"%b%b' % (self._opening, text, limit, self._closing)
-        turns = b"".join([self._turn(each) for each in history])
-        return b'%b"messages":[%b{"role":"user","content":"%b"}]%b%b' % (
-            self._opening,
-            turns,
-            text,
-            limit,
-            self._closing,
-        )
+        ending = (b'"}]' if self._is_chat else b'"') + limit + self._closing
+        if len(self._endings) < ENDINGS_MAX:
+            self._endings[most] = ending
+        return ending
 
     def _turn(self, number: int) -> bytes:
         """A turn that is over: its prompt, and in the place of its answer text of the length asked for."""
