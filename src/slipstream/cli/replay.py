@@ -1,5 +1,8 @@
 """`slipstream replay`: play recorded traffic, its times and lengths, against a server."""
 
+import contextlib
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -7,12 +10,16 @@ import click
 from slipstream.cli.load import played, told, write_files
 from slipstream.cli.load_options import Wire, target_of, target_options, time_option
 
+RECORDS = "records"
+"""In the place of a file: what this Slipstream has recorded."""
+
 
 @click.command()
-@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("trace")
 @click.argument("url", required=False)
 @click.option("--speed", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
               help="How many times faster than it was recorded.")  # fmt: skip
+@time_option("--last", default="1h", help="Of `records`: how far back.")
 @time_option("--duration", default="0s", help="End after that; 0 = the whole trace.")
 @click.option("--requests", type=click.IntRange(1), help="Only the first so many.")
 @click.option("--users", type=click.IntRange(1), help="Most requests in flight; none = as recorded.")
@@ -27,10 +34,11 @@ from slipstream.cli.load_options import Wire, target_of, target_options, time_op
 @click.option("--quiet", is_flag=True, help="Do not show how it goes.")
 def replay(
     *,
-    trace: Path,
+    trace: str,
     url: str | None,
-    speed: float,
+    last: float,
     duration: float,
+    speed: float,
     requests: int | None,
     users: int | None,
     timeout: float,
@@ -46,8 +54,9 @@ def replay(
 ) -> int:
     """Play the traffic of TRACE against URL, or the live server: when requests came and how long they were.
 
-    TRACE is Azure's LLM inference CSV, Mooncake's JSONL (whose shared blocks become shared text), or records
-    of Slipstream as JSONL. No text of anybody's is in them: prompts are made up, of the recorded lengths.
+    TRACE is `records` (what this Slipstream has recorded), or a file: Azure's LLM inference CSV, Mooncake's
+    JSONL (whose shared blocks become shared text), records of Slipstream as JSONL. None of them holds
+    anybody's text: prompts are made up, of the recorded lengths.
     """
     from slipstream.testing.load.require import require_numpy
 
@@ -60,9 +69,7 @@ def replay(
     )
     target = target_of(url, model=model, streaming=True, wire=spoken)
     config: dict[str, object] = {
-        "trace": str(trace),
         "trace_speed": speed,
-        "duration": duration or _length(trace, speed, requests),
         "max_requests": requests,
         "concurrent_users": users,
         "timeout": timeout,
@@ -70,9 +77,28 @@ def replay(
         "cached": cached,
         "model": model,
     }
-    result = played(target, config, quiet=quiet)
+    with _file(trace, last) as path:
+        config["trace"] = str(path)
+        config["duration"] = duration or _length(path, speed, requests)
+        result = played(target, config, quiet=quiet)
     write_files(result, csv=csv, html=html)
     return told(result, fail_if, compat=None, as_json=as_json)
+
+
+@contextlib.contextmanager
+def _file(trace: str, last: float) -> Iterator[Path]:
+    """The trace as a file; of `records` one that is written for the run."""
+    if trace != RECORDS:
+        yield Path(trace)
+        return
+    from slipstream.cli import load_settings
+    from slipstream.testing.load.own_records import write_trace
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records.jsonl"
+        count = write_trace(load_settings(), path, seconds=last)
+        click.echo(f"{count:,} recorded requests.", err=True)
+        yield path
 
 
 def _length(trace: Path, speed: float, requests: int | None) -> float:

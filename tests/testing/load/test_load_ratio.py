@@ -58,3 +58,11 @@ def test_the_interval_is_of_the_ratio() -> None:
         pytest.approx(math.exp(sum(logs) / 3 + half), rel=1e-5),
     )
     assert found.verdict == "PASS"
+
+
+def test_rounds_that_agree_by_luck_do_not_narrow_it() -> None:
+    """Three equal rounds have no spread; what sampling alone makes still stands in the interval."""
+    lucky = [(100.0, 112.0)] * 3
+
+    assert ratio(lucky, figure="p50", tolerance=0.1).verdict == "FAIL"
+    assert ratio(lucky, figure="p50", tolerance=0.1, noise=0.1).verdict == "INCONCLUSIVE"

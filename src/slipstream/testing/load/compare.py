@@ -1,17 +1,22 @@
 """A against B, measured in turn: which is slower, how sure that is, and a verdict for CI."""
 
 import asyncio
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.testing.load.aim import Aimable, aim
 from slipstream.testing.load.config import LoadConfig
+from slipstream.testing.load.goodput import Measure, measured_ms
 from slipstream.testing.load.ratio import Ratio, Verdict, ratio
-from slipstream.testing.load.stats import Estimate, proportion
+from slipstream.testing.load.samples import PHASES
+from slipstream.testing.load.stats import Estimate, Floats, block_bootstrap, proportion
+from slipstream.testing.load.summary import SHARES
 from slipstream.testing.load.tester import play
 from slipstream.testing.load.thresholds import threshold
 
@@ -22,6 +27,9 @@ if TYPE_CHECKING:
 
 RISING = frozenset({"throughput", "goodput", "output_tokens_per_second"})
 """Figures of which more is better; their ratio is turned over."""
+DRAWS = 100
+BOOTSTRAP_MIN = 20
+"""Fewest requests of a round from which the noise of its percentile is read."""
 ERROR_SHARE_MIN = 0.01
 """Below this, more errors of B do not fail a comparison."""
 
@@ -151,7 +159,8 @@ def judged(
     if name in RISING:
         pairs = [(1 / a, 1 / b) for a, b in pairs]
     sides = [_side(targets[side], [each[side] for each in rounds], name) for side in (0, 1)]
-    found = ratio(pairs, figure=name, tolerance=tolerance) if len(pairs) >= 3 else None
+    noise = _noise(rounds, name)
+    found = ratio(pairs, figure=name, tolerance=tolerance, noise=noise) if len(pairs) >= 3 else None
     verdict: Verdict = "INCONCLUSIVE" if found is None else found.verdict
     why = f"only {len(pairs)} rounds have the figure, three are needed" if found is None else _why(found)
     worse = _more_errors(sides[0].error_share, sides[1].error_share)
@@ -162,6 +171,31 @@ def judged(
     elif len(invalid) > len(rounds):
         verdict, why = "INCONCLUSIVE", f"the client was the bottleneck: {cautions[0]}"
     return Comparison(a=sides[0], b=sides[1], found=found, verdict=verdict, why=why, cautions=cautions)
+
+
+def _noise(rounds: "list[tuple[LoadResult, LoadResult]]", name: str) -> float:
+    """Standard deviation of a round's log-ratio by sampling alone: both sides' block bootstraps together."""
+    measure, _, statistic = name.partition(".")
+    share = SHARES.get(statistic)
+    variances = []
+    for seed, pair in enumerate(rounds):
+        for result in pair:
+            values = _measured(result, measure)
+            if share is None or values is None or len(values) < BOOTSTRAP_MIN:
+                return 0.0
+            drawn = block_bootstrap(values, share, draws=DRAWS, seed=seed)
+            variances.append(float(np.log(drawn).var()))
+    return math.sqrt(2 * sum(variances) / len(variances)) if variances else 0.0
+
+
+def _measured(result: "LoadResult", measure: str) -> Floats | None:
+    """A measure of each good request in order of time; None for what is not one value a request."""
+    known = next((each for each in get_args(Measure) if each == measure), None)
+    if known is None or result.samples is None:
+        return None
+    samples = result.samples
+    values = measured_ms(samples.select(samples.ok & (samples.phase == PHASES.index("measured"))), known)
+    return values[values > 0]  # without NaN
 
 
 def _why(found: Ratio) -> str:

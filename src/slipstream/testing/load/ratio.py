@@ -13,6 +13,7 @@ from msgspec import Struct
 from slipstream.testing.load.stats import student
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+Z90 = 1.6448536269514722
 CONFIDENCE = 0.95
 """One-sided: a verdict is wrong in one run of twenty at most."""
 
@@ -30,7 +31,9 @@ class Ratio(Struct, frozen=True):
     verdict: Verdict
 
 
-def ratio(pairs: Sequence[tuple[float, float]], *, figure: str, tolerance: float) -> Ratio:
+def ratio(
+    pairs: Sequence[tuple[float, float]], *, figure: str, tolerance: float, noise: float = 0.0
+) -> Ratio:
     """Judge rounds of (A, B), for a figure where more is worse.
 
     FAIL where the whole interval is beyond `1 + tolerance`, PASS where none of it is, else INCONCLUSIVE.
@@ -39,13 +42,15 @@ def ratio(pairs: Sequence[tuple[float, float]], *, figure: str, tolerance: float
         pairs: one round each, both positive, at least three.
         figure: its name, kept in the answer.
         tolerance: 0.1 = B may be 10 % worse.
+        noise: standard deviation of one round's log-ratio that sampling alone makes. Few rounds may agree
+            by luck: the interval is never narrower than this allows.
     """
     logs = [math.log(b / a) for a, b in pairs]
     count = len(logs)
     assert count >= 3, "a spread needs rounds"
     middle = math.fsum(logs) / count
     spread = math.sqrt(math.fsum((each - middle) ** 2 for each in logs) / (count - 1))
-    half = student(count - 1, CONFIDENCE) * spread / math.sqrt(count)
+    half = max(student(count - 1, CONFIDENCE) * spread, Z90 * noise) / math.sqrt(count)
     edge = math.log1p(tolerance)
     verdict: Verdict = "INCONCLUSIVE"
     if middle - half > edge:

@@ -4,7 +4,6 @@ A figure from too few samples is not made up: it is marked as not reliable and p
 """
 
 import math
-from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -200,8 +199,3 @@ def block_bootstrap(values: Floats, share: float, *, draws: int, seed: int) -> F
         taken = values[(starts[:, None] + np.arange(length)).ravel()[:count]]
         out[draw] = np.quantile(taken, share)
     return out
-
-
-def figures(estimates: Sequence[Estimate]) -> list[Figure]:
-    """Estimates as floats."""
-    return [Figure(each) for each in estimates]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 14, 30
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 28, 30
 TICKS = 5
 
 
@@ -52,7 +52,7 @@ def chart(lines: Sequence[Line], axes: Axes) -> str:
     for number, line in enumerate(lines):
         parts.append(f"<path class='line l{number % 4}' d='{_path(line, place, axes)}'/>")
         parts.append(
-            f"<text class='key l{number % 4}' x='{LEFT + 8 + number * 96}' y='{TOP + 4}'>"
+            f"<text class='key l{number % 4}' x='{LEFT + 8 + number * 96}' y='{TOP - 12}'>"
             f"{html.escape(line.name)}</text>"
         )
     return "".join([*parts, "</svg>"])
@@ -89,7 +89,7 @@ def _grid(place: _Place, step: float, axes: Axes) -> list[str]:
         x = place.x(value)
         parts.append(f"<text class='tick mid' x='{x:.1f}' y='{HEIGHT - BOTTOM + 15}'>{_number(value)}</text>")
     parts.append(f"<text class='name end' x='{WIDTH - RIGHT}' y='{HEIGHT - 2}'>{html.escape(axes.x)}</text>")
-    parts.append(f"<text class='name end' x='{WIDTH - RIGHT}' y='{TOP + 4}'>{html.escape(axes.y)}</text>")
+    parts.append(f"<text class='name end' x='{WIDTH - RIGHT}' y='{TOP - 12}'>{html.escape(axes.y)}</text>")
     return parts
 
 
