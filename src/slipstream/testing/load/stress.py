@@ -295,15 +295,15 @@ def _told(users: int, results: "list[LoadResult]") -> "Probe":
         errors += summary.counts.errors
         for kind, number in summary.counts.kinds.items():
             kinds[kind] = kinds.get(kind, 0) + number
-    seconds = sum(each.summary.window_seconds for each in results)
+    throughput = _throughput(users, results, errors)
     last = results[-1].summary.latencies
     return Probe(
         users=users,
         good=good,
         count=count,
         errors=errors,
-        throughput=_rate(results, seconds, "throughput"),
-        goodput=_rate(results, seconds, "goodput"),
+        throughput=throughput,
+        goodput=throughput * good / (count - errors) if count > errors else 0.0,
         service_ms_mean=last["service"].mean.value,
         response_ms_p50=last["response"].get("p50").value,
         response_ms_p95=last["response"].get("p95").value,
@@ -313,6 +313,17 @@ def _told(users: int, results: "list[LoadResult]") -> "Probe":
     )
 
 
-def _rate(results: "list[LoadResult]", seconds: float, name: str) -> float:
-    total = sum((getattr(each.summary, name) or 0.0) * each.summary.window_seconds for each in results)
-    return float(total / seconds) if seconds else 0.0
+def _throughput(users: int, results: "list[LoadResult]", errors: int) -> float:
+    """Answers per second: by Little's law, users / response time, which a closed loop without errors obeys.
+
+    Counting answers in a short window is off by a whole batch where requests are served in step.
+    """
+    seconds = sum(each.summary.window_seconds for each in results)
+    counted = (
+        sum((each.summary.throughput or 0.0) * each.summary.window_seconds for each in results) / seconds
+    )
+    means = [each.summary.latencies["response"].mean for each in results]
+    total = sum((mean.value or 0.0) * mean.samples for mean in means) / 1000
+    if errors or not total:
+        return counted
+    return users * sum(mean.samples for mean in means) / total
