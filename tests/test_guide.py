@@ -216,8 +216,9 @@ def tests_are_short(assistant: Serving, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.model
 @pytest.mark.usefixtures("tests_are_short")
-def test_load_test(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_load_test(guide: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed is what was measured of the embedded model, and a model that answers has no errors."""
+    monkeypatch.setenv("SLIPSTREAM__TESTING__GRACE_SECONDS", "60")
     space = run_block(guide, "load_test")
     asyncio.run(space["run_load_test"]())
     printed = capsys.readouterr().out

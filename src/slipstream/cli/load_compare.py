@@ -108,6 +108,8 @@ def show(found: "Comparison") -> None:
             f"{each.figure} B/A {each.ratio:.3f} (90 % interval {each.low:.3f} to {each.high:.3f},"
             f" {each.rounds} rounds)"
         )
+    if found.time_scale != 1:
+        click.echo(f"Times were scaled by {found.time_scale:g}.")
     for caution in found.cautions:
         click.echo(f"caution: {caution}.")
     colour = {"PASS": "green", "FAIL": "red", "INCONCLUSIVE": "yellow"}[found.verdict]

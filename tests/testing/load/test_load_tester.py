@@ -10,8 +10,10 @@ import pytest
 from slipstream.config.load import load
 from slipstream.config.settings import Simulated
 from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.testing.load.aim import without_password
 from slipstream.testing.load.compare import CompareOptions, compare
 from slipstream.testing.load.config import LoadConfig
+from slipstream.testing.load.export import as_json
 from slipstream.testing.load.results import stored
 from slipstream.testing.load.run import Tick
 from slipstream.testing.load.search import Probe
@@ -109,6 +111,27 @@ def test_what_cannot_be_asked_is_told() -> None:
     """A number is neither a URL nor a model nor a function."""
     with pytest.raises(ConfigurationError, match="nothing that can be asked"):
         LoadTester(5).run_test_sync({"concurrent_users": 1})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://me:secret@127.0.0.1:9/v1?key=secret#x", "http://127.0.0.1:9/v1"),
+        ("http://[::1]:9", "http://[::1]:9"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    """What stands in results and pages has neither user nor query."""
+    assert without_password(url) == shown
+
+
+def test_a_given_prompt_is_sent_and_not_kept(slots: SimulatorProcess) -> None:
+    """The text of a prompt is in no result."""
+    config = {"concurrent_users": 1, "duration": 0.3, "prompt": "Tell nobody."}
+    result = asyncio.run(LoadTester(slots.url).run_test(config))
+
+    assert result.successful_requests > 0
+    assert "Tell nobody" not in as_json(result)
 
 
 def test_a_function_is_asked() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.testing.load.limit import conclude, resource
+from slipstream.testing.load.limit import cautions_of, conclude, resource
 from slipstream.testing.load.search import Probe, bracket, crossing, decide, next_users, settle
 
 
@@ -123,3 +123,15 @@ def test_what_was_saturated(beyond: dict[str, object], said: str) -> None:
     }
 
     assert said in resource([at, Probe(**{**over, **beyond})], 20, 10.0)
+
+
+def test_what_makes_it_doubtful() -> None:
+    """A client that was the bottleneck, repeated probes, and a machine that was busy with other work."""
+    quiet = slots_probe(4, slots=10, service_ms=100, bound_ms=200)
+    fields = {name: getattr(quiet, name) for name in Probe.__struct_fields__}
+    busy = Probe(**{**fields, "cpu_share": 0.99, "busiest_cores": 0.1, "disturbed": True})
+
+    assert cautions_of([quiet]) == ()
+    assert [each.split(" ")[0] for each in cautions_of([busy])] == ["probes", "this"]
+    assert cautions_of([Probe(**{**fields, "cpu_share": 0.99, "busiest_cores": 0.95})]) == ()
+    assert "client" in cautions_of([Probe(**{**fields, "invalid": ("a worker died",)})])[0]

@@ -58,7 +58,7 @@ def aim(given: Aimable, config: LoadConfig, settings: Settings) -> Aim:
         server = _of_ours(given, settings)
         if server is not None and not given.key:
             given = msgspec.structs.replace(given, key=server.token)
-        return Aim(given, given.url, (given.host,), server)
+        return Aim(given, without_password(given.url), (given.host,), server)
     if isinstance(given, CallableTarget):
         return Aim(given, given.name or "a callable")
     if isinstance(given, Generates):
@@ -70,6 +70,12 @@ def aim(given: Aimable, config: LoadConfig, settings: Settings) -> Aim:
         f"{type(given).__name__} is nothing that can be asked.",
         hint="Give a URL, the name of a model, a model, or an async function that takes a prompt.",
     )
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown and stored: user, password and query taken out."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _asked(model: Generates, config: LoadConfig) -> Callable[[str], Awaitable[object]]:
@@ -93,10 +99,10 @@ def _live(model: str, config: LoadConfig, settings: Settings) -> Aim:
 
 
 def _of_ours(target: Target, settings: Settings) -> LiveServer | None:
-    """The live server of this machine that a URL names."""
-    if urlsplit(target.url).hostname not in {"127.0.0.1", "localhost", "::1"}:
-        return None
+    """The live server of this machine that a URL names; nobody else is sent its token."""
+    asked = urlsplit(target.url)
     for server in live_servers(settings):
-        if urlsplit(server.url).port == urlsplit(target.url).port:
+        own = urlsplit(server.url)
+        if own.port == asked.port and asked.hostname in {own.hostname, "localhost"}:
             return server
     return None

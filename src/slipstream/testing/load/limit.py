@@ -11,6 +11,7 @@ from slipstream.testing.load.usl import Fit
 CPU_FULL = 0.9
 KNEE_SHARE = 0.6
 """Up to this share of the knee a system counts as not loaded."""
+CAUTIONS_MAX = 3
 PLATEAU = 1.05
 """Throughput beyond the limit that is no more than this times the limit's is a ceiling."""
 
@@ -90,10 +91,6 @@ def conclude(
     ceiling = ceiling_of(ordered, base)
     knee = ceiling * base / 1000 if ceiling and base else None
     over = [each for each in ordered if each.error_percent > error_threshold]
-    invalid = [each for each in ordered if each.invalid]
-    cautions = tuple(
-        f"with {each.users} users the client was the bottleneck: {each.invalid[0]}" for each in invalid[:3]
-    )
     return Limit(
         target=target,
         users=good or None,
@@ -110,8 +107,30 @@ def conclude(
         error_users=over[0].users if over else None,
         error_threshold=error_threshold,
         probes=tuple(ordered),
-        cautions=cautions,
+        cautions=cautions_of(ordered),
     )
+
+
+def cautions_of(probes: Sequence[Probe]) -> tuple[str, ...]:
+    """What makes the figures of a search doubtful."""
+    said = [
+        f"with {each.users} users the client was the bottleneck: {each.invalid[0]}"
+        for each in probes
+        if each.invalid
+    ][:CAUTIONS_MAX]
+    disturbed = [str(each.users) for each in probes if each.disturbed]
+    if disturbed:
+        said.append(f"probes were disturbed and repeated: {', '.join(disturbed)} users")
+    foreign = [
+        each
+        for each in probes
+        if (each.cpu_share or 0.0) > CPU_FULL and each.busiest_cores is not None and each.busiest_cores < 0.5
+    ]
+    if foreign:
+        said.append(
+            "this machine was busy with other work than the target: figures are lower than they could be"
+        )
+    return tuple(said)
 
 
 def resource(probes: Sequence[Probe], limit_users: int, knee: float | None) -> str:

@@ -30,6 +30,8 @@ class Probe(Struct, frozen=True, kw_only=True):
     response_ms_p95: float | None = None
     verdict: Verdict = "undecided"
     rounds: int = 1
+    disturbed: bool = False
+    """Whether it was bad at first and good when it was repeated."""
     error_kinds: dict[str, int] = {}
     cpu_share: float | None = None
     """Of this machine while it ran, 0..1, where the target is on it."""

@@ -18,8 +18,11 @@ JOINED_MAX = 300
 """Records that are fetched; drawn evenly over the run."""
 UPSTREAM = frozenset({"open", "first_byte", "relay", "embed"})
 """Steps in which a request waits for the model behind the gateway; all others are the gateway's own."""
-TRIES, PAUSE_SECONDS = 20, 0.05
-"""A record is there within 0.1 s of its answer; the last of a run are waited for."""
+WAITS_MAX, PAUSE_SECONDS = 20, 0.05
+"""A record is there within 0.1 s of its answer. So often in all the records of a run are waited for: a
+server that keeps none is not asked for long."""
+MISSING_MAX = 10
+"""Records in a row that are not there until no more are asked for."""
 RECORD_BYTES_MAX = 1024 * 1024
 
 
@@ -34,9 +37,7 @@ async def step_times(samples: Samples, server: LiveServer) -> StepTimes | None:
         rows = [rows[int(place)] for place in np.linspace(0, len(rows) - 1, JOINED_MAX)]
     client = HttpClient(server.url)
     try:
-        joined = [
-            (row, record) for row, name in rows if (record := await _record(client, server, name)) is not None
-        ]
+        joined = await _joined(client, server, rows)
     except SlipstreamError:
         return None  # the server has gone: the run's own figures stand
     finally:
@@ -44,22 +45,36 @@ async def step_times(samples: Samples, server: LiveServer) -> StepTimes | None:
     return _told(samples, joined) if joined else None
 
 
+async def _joined(
+    client: HttpClient, server: LiveServer, rows: list[tuple[int, str]]
+) -> list[tuple[int, Record]]:
+    """The records of those requests, the last first: where they are there, all are."""
+    joined: list[tuple[int, Record]] = []
+    waits = missing = 0
+    for row, name in reversed(rows):
+        record = await _record(client, server, name)
+        while record is None and not joined and waits < WAITS_MAX:
+            waits += 1
+            await asyncio.sleep(PAUSE_SECONDS)
+            record = await _record(client, server, name)
+        missing = 0 if record is not None else missing + 1
+        if missing >= MISSING_MAX:
+            break
+        if record is not None:
+            joined.append((row, record))
+    return joined
+
+
 async def _record(client: HttpClient, server: LiveServer, request_id: str) -> Record | None:
     authorization = b"Bearer " + server.token.encode()
-    for _ in range(TRIES):
-        response = await client.request(
-            "GET", f"/_slipstream/requests/{request_id}", ((b"authorization", authorization),)
-        )
-        try:
-            body = await response.read(RECORD_BYTES_MAX)
-        finally:
-            response.close()
-        if response.status == 200:
-            return record_from_json(body)
-        if response.status != 404:
-            return None
-        await asyncio.sleep(PAUSE_SECONDS)
-    return None
+    response = await client.request(
+        "GET", f"/_slipstream/requests/{request_id}", ((b"authorization", authorization),)
+    )
+    try:
+        body = await response.read(RECORD_BYTES_MAX)
+    finally:
+        response.close()
+    return record_from_json(body) if response.status == 200 else None
 
 
 def _told(samples: Samples, joined: list[tuple[int, Record]]) -> StepTimes:

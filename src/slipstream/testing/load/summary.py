@@ -24,6 +24,8 @@ SHOWN: tuple[Measure, ...] = ("response", "service", "ttft", "ttft_response", "i
 
 UNANSWERED = "unanswered"
 """Kind of error of requests that had no answer when the grace period after the run was over."""
+NOT_KEPT = "(given, not kept)"
+"""In the place of a prompt: results hold no message text."""
 LITTLE_SAMPLES = 200
 LITTLE_OFF = 0.05
 
@@ -156,7 +158,7 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
     told = client(run.meters, window)
     return Summary(
         target=target,
-        config=config,
+        config=msgspec.structs.replace(config, prompt=NOT_KEPT if config.prompt else ""),
         time_scale=time_scale,
         started_wall_ns=run.started_wall_ns,
         duration_seconds=run.duration_ns / 1e9,

@@ -109,7 +109,9 @@ async def play(
 
     options = _options(config, aimed, settings)
     run = await engine.run(_plan(config), aimed.target, options=options, watch=watch, stop=stop)
-    summary = summarize(run, config, target=aimed.shown, time_scale=settings.time_scale)
+    summary = await asyncio.to_thread(
+        summarize, run, config, target=aimed.shown, time_scale=settings.time_scale
+    )
     if joins and aimed.server is not None:
         steps = await step_times(run.samples, aimed.server)
         summary = msgspec.structs.replace(summary, steps=steps)
