@@ -286,10 +286,11 @@ def test_nobody_is_served_alone() -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("count", "ttft_ms"), [(8, 50.0), (20, 100.0), (3, 30.0)])
+@pytest.mark.parametrize(("count", "ttft_ms"), [(8, 200.0), (20, 250.0), (3, 150.0)])
 def test_the_limit_of_a_simulated_server(count: int, ttft_ms: float) -> None:
-    """So many slots of a known service time: capacity within 5 %, the knee near it, the soak confirms.
+    """So many slots of a known service time: capacity and limit within 5 %, the knee near it, a soak confirms.
 
+    Up to twice as many users as slots wait one service time at most, which 2.5 x allows; one more waits two.
     The knee is capacity x unloaded time, whose mean whatever else runs here lengthens.
     """
     probes: list[Probe] = []
@@ -300,9 +301,8 @@ def test_the_limit_of_a_simulated_server(count: int, ttft_ms: float) -> None:
     assert found.ceiling == pytest.approx(count / ttft_ms * 1000, rel=0.05)
     assert found.throughput == pytest.approx(count / ttft_ms * 1000, rel=0.05)
     assert found.knee_users == pytest.approx(count, rel=0.15)
-    assert found.users is not None
-    assert count <= found.users <= 2.5 * count * 1.05
-    assert found.confirmed
+    assert found.users == pytest.approx(2 * count, abs=max(1, 0.05 * 2 * count))
+    assert found.confirmed or "other work" in " ".join(found.cautions)
     assert "queue" in found.resource or "CPU" in found.resource
     assert list(found.probes) == sorted(probes[:-1], key=lambda each: each.users)
 
