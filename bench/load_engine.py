@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from slipstream.core import clock
 from slipstream.testing.floor_process import child
 from slipstream.testing.load.engine import run
 from slipstream.testing.load.plan import SECOND, Lengths, Plan, TrafficSpec, arrivals
@@ -289,7 +288,6 @@ def machine() -> Row:
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
-        "started_ns": clock.wall_ns(),
     }
 
 
