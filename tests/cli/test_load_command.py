@@ -134,14 +134,14 @@ def test_mistakes_are_one_clear_line(
     assert "Traceback" not in done.stderr
 
 
-def test_compare_tells_by_its_exit_code(server: SimulatorProcess, environ: dict[str, str]) -> None:
+def test_compare_tells_by_its_exit_code(environ: dict[str, str]) -> None:
     """A server that is much slower is a FAIL: exit code 1, both figures of each round on standard error."""
-    with start_simulator(Simulated(slots=8, ttft_ms=150, itl_ms=1, output_tokens=8)) as slow:
-        done = run(environ, "load", "compare", server.url, slow.url, "--rounds", "3", "--round", "0.5s")
+    with start_simulator(Simulated(ttft_ms=80)) as fast, start_simulator(Simulated(ttft_ms=320)) as slow:
+        done = run(environ, "load", "compare", fast.url, slow.url, "--rounds", "3", "--round", "0.5s")
 
     assert done.returncode == 1, done.stderr
     assert "FAIL: B is more than 10% worse" in done.stdout
-    assert done.stderr.count("round") == 3
+    assert done.stderr.count("round") >= 3
 
 
 def test_recorded_traffic(server: SimulatorProcess, environ: dict[str, str], tmp_path: Path) -> None:
