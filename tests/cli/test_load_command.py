@@ -191,9 +191,12 @@ def test_ctrl_c_ends_a_search(server: SimulatorProcess, environ: dict[str, str])
 
 
 @pytest.mark.long
-def test_selftest_passes(environ: dict[str, str]) -> None:
-    """On a machine that is not too busy, percentiles of known servers are within 2 %."""
-    done = run(environ, "load", "selftest", "--duration", "10s", "--json")
+def test_selftest_tells_by_its_exit_code(environ: dict[str, str]) -> None:
+    """It ends with 0 where no percentile is more than 2 % off, and 1 on a machine too busy for that."""
+    done = run(environ, "load", "selftest", "--duration", "5s", "--json")
+    oracles = msgspec.json.decode(done.stdout)["oracles"]
+    errors = [each["error"] for oracle in oracles for each in oracle["percentiles"]]
 
-    assert done.returncode == 0, done.stdout
-    assert msgspec.json.decode(done.stdout)["oracles"]
+    assert len(errors) == 10
+    assert sum(oracle["failed"] for oracle in oracles) == 0
+    assert done.returncode == (0 if max(errors) <= 0.02 else 1), done.stderr
