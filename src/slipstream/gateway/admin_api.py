@@ -21,6 +21,8 @@ from slipstream.gateway.errors import error_body
 from slipstream.gateway.guard import SESSION_COOKIE
 
 RECENT_MAX = 500
+LOGIN_FAILED = "/#login-failed"
+"""Where a browser goes whose login link is not good (any more)."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -97,10 +99,13 @@ async def _status(control: Control, request: Request) -> Response:
 
 async def _login(control: Control, request: Request) -> Response:
     cookie = control.login(request.query_params.get("token", ""))
+    if cookie is None and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(LOGIN_FAILED, status_code=303)  # a person: the page says how to get in
     if cookie is None:
         raise NotAllowed(
             "This link was used already, or is not one of ours.",
-            hint="Start the server again for a new one, or send a key as `Authorization: Bearer KEY`.",
+            hint="A restart prints a new one. Or send a key as `Authorization: Bearer KEY`;"
+            " `slipstream keys create NAME` makes one.",
         )
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")
