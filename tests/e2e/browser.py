@@ -48,6 +48,12 @@ class Watched:
         self.page.locator("#send[aria-label]").wait_for()
         return self.page
 
+    def open_with(self, stored: str) -> Page:
+        """Open the page with this as the stored conversation."""
+        self.page.goto(self.base_url + "/assets/favicon.svg")  # the page itself would write its own over it
+        self.page.evaluate("text => sessionStorage.setItem('slipstream.conversation', text)", stored)
+        return self.open()
+
     def forget(self) -> None:
         """Be as new: no storage, no routes, no emulation, nothing seen."""
         self.page.unroute_all(behavior="ignoreErrors")

@@ -170,7 +170,9 @@ function recall() {
 }
 
 function keepDraft(text) {
-  talk.draft = editing ? "" : text;
+  const draft = editing ? "" : text;
+  if (draft === talk.draft) return;
+  talk.draft = draft;
   talk.save();
 }
 
@@ -192,7 +194,8 @@ function draw() {
   const last = talk.lastQuestion();
   const nodes = talk.messages.map((message, index) => {
     if (message.role === "user") return questionNode(message, index === last);
-    if (!views.has(message)) views.set(message, new AnswerView(message, { retry, toggled: stepsToggled }));
+    const by = index > 1 && message.model !== talk.messages[index - 2].model; // another model than before
+    if (!views.has(message)) views.set(message, new AnswerView(message, { retry, toggled: stepsToggled, by }));
     return views.get(message).node;
   });
   for (const known of [views, questions]) for (const message of known.keys()) if (!talk.messages.includes(message)) known.delete(message);

@@ -22,7 +22,7 @@ export function question(text, edit) {
 
 /**
  * An answer on the page. `message` is its entry in the conversation; `retry(message)` asks the same again,
- * `toggled(message, isOpen)` hears that the reader opened or closed the waterfall.
+ * `toggled(message, isOpen)` hears that the reader opened or closed the waterfall. `by` = name the model.
  */
 export class AnswerView {
   node;
@@ -36,10 +36,10 @@ export class AnswerView {
   #frame = 0;
   #restUntil = 0;
 
-  constructor(message, { retry, toggled }) {
+  constructor(message, { retry, toggled, by }) {
     this.#message = message;
     this.#on = { retry: () => retry(message), toggled: (isOpen) => toggled(message, isOpen) };
-    this.node = el("article", { class: "answer", "aria-label": "Answer" }, this.#body, this.#after);
+    this.node = el("article", { class: "answer", "aria-label": "Answer" }, by ? el("p", { class: "by" }, message.model) : "", this.#body, this.#after);
     if (message.state === "streaming") this.#begin();
     else this.#end();
   }
@@ -119,6 +119,7 @@ export class AnswerView {
   #failure(error) {
     const words = [el("p", { class: "failure-title" }, ...nodes(error?.message || "Something went wrong."))];
     if (error?.hint) words.push(el("p", {}, ...nodes(error.hint)));
+    if (error?.code === "context_length_exceeded") words.push(el("p", {}, "The model is told the whole conversation: a new chat begins with an empty one."));
     if (!this.#message.text) words.push(el("p", { class: "left-out" }, "This question is left out of what the model is told."));
     const again = el("button", { type: "button", class: "plain-button", onclick: this.#on.retry }, icon("again"), "Try again");
     return el("div", { class: "failure" }, icon("alert"), el("div", {}, ...words), again);
