@@ -96,7 +96,9 @@ def banner(news: "Announcement", settings: "Settings") -> str:
     heading = click.style("Slipstream is up.", bold=True) + click.style("  Ctrl-C ends it.", dim=True)
     lines = [heading, *(f"  {click.style(f'{label:<10}', fg='cyan')} {text}" for label, text in rows)]
     if news.login_url:
-        lines.append(click.style("  The link works once; keys: slipstream keys list", dim=True))
+        lines.append(
+            click.style("  The link works once; for another browser: slipstream keys create NAME", dim=True)
+        )
     return "\n".join(("", *lines, ""))
 
 

@@ -66,7 +66,9 @@ def _admin(endpoint: Endpoint) -> Endpoint:
 
     async def checked(request: Request) -> Response:
         if not request.headers.get(ROLE.decode()):
-            raise NotAllowed("This page asks for a key.", hint="Open the one-time link printed at the start.")
+            raise NotAllowed(
+                "This page asks for a key.", hint="Send one, or open the link printed at the start."
+            )
         return await endpoint(request)
 
     return checked
