@@ -44,6 +44,10 @@ class Control(Protocol):
         """Spend a one-time token; the session's cookie value, or None."""
         ...
 
+    def invite(self) -> str:
+        """A link that opens the pages once."""
+        ...
+
 
 def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The application behind the socket: admin routes, then `pages`."""
@@ -51,6 +55,7 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
         Route("/_slipstream/requests/{request_id}", _admin(functools.partial(_request, control))),
         Route("/_slipstream/requests", _admin(functools.partial(_requests, control))),
         Route("/_slipstream/status", _admin(functools.partial(_status, control))),
+        Route("/_slipstream/links", _admin(functools.partial(_invite, control)), methods=["POST"]),
         Route("/login", functools.partial(_login, control)),
         *pages,
     ]
@@ -95,12 +100,17 @@ async def _status(control: Control, request: Request) -> Response:
     return _json(control.status())
 
 
+async def _invite(control: Control, request: Request) -> Response:
+    _require_admin(request)
+    return _json({"url": control.invite()}, 201)
+
+
 async def _login(control: Control, request: Request) -> Response:
     cookie = control.login(request.query_params.get("token", ""))
     if cookie is None:
         raise NotAllowed(
             "This link was used already, or is not one of ours.",
-            hint="Start the server again for a new one, or send a key as `Authorization: Bearer KEY`.",
+            hint="`slipstream open` makes a new one; or send a key as `Authorization: Bearer KEY`.",
         )
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")
