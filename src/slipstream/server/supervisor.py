@@ -110,8 +110,8 @@ class Supervisor:
     def heard(self, slot: int, message: messages.FromWorker) -> None:
         """What a worker says beyond its slot."""
         match message:
-            case messages.Records(items):
-                self._recorder.take(items)
+            case messages.Records(rows):
+                self._recorder.take(rows)
             case messages.Ready():
                 self._announce_once()
             case messages.Refused(what, hint) if self._announced:  # others serve on
