@@ -353,7 +353,7 @@ def test_key_is_asked_for_and_kept_in_memory_only(browser: Browser, page_server:
     with watched_page(browser, page_server) as watched:
         page = watched.open()
         expect(page.get_by_role("heading", name="This server asks for a key.")).to_be_visible()
-        expect(page.locator(".notice-key")).to_contain_text("terminal or log shows a one-time link")
+        expect(page.locator(".notice-key")).to_contain_text("slipstream open lets a browser in")
         page.locator("#key").fill("sk-wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="That key was not accepted.")).to_be_visible()

@@ -86,7 +86,7 @@ def test_a_one_time_link_logs_in(browser: Browser, tmp_path: Path) -> None:
             expect(page.locator(".answer .timing summary")).to_contain_text("tokens", timeout=30_000)
             watched.assert_silent()
         status, body = server.get("/login?" + link.partition("?")[2])
-        assert (status, b"slipstream keys create" in body) == (401, True)
+        assert (status, b"slipstream open" in body) == (401, True)
 
 
 def test_links_and_logins_from_before_a_restart(browser: Browser, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_links_and_logins_from_before_a_restart(browser: Browser, tmp_path: Path
         expect(page.locator(".notice-key")).to_contain_text("slipstream keys create NAME")
         get_in(page, made_key(server))
         watched.assert_clean()
-        page.goto(link_of(server))
+        page.goto(opened(server))
         expect(page.locator("#picker")).to_be_visible()
         expect(page.locator(".notice")).to_have_count(0)
 
@@ -117,6 +117,13 @@ def watched_page_over_restart(browser: Browser, tmp_path: Path) -> Iterator[tupl
         with serving(tmp_path, *SIMULATED, **KEYS_REQUIRED) as server:
             watched.base_url = server.url
             yield watched, server, old
+
+
+def opened(server: Serving) -> str:
+    """The link that `slipstream open` makes."""
+    command = [sys.executable, "-m", "slipstream", "open", "--print"]
+    done = subprocess.run(command, env=server.environ, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def made_key(server: Serving) -> str:
@@ -143,7 +150,7 @@ def test_a_key_made_while_the_page_is_open(browser: Browser, tmp_path: Path) -> 
         link = link_of(server)
         page.fill("#question", "Hello")
         page.keyboard.press("Enter")
-        expect(page.locator(".notice-key")).to_contain_text("when the first key is made")
+        expect(page.locator(".notice-key")).to_contain_text("slipstream open")
         page.locator("#key").fill(key)
         page.keyboard.press("Enter")
         expect(page.locator(".answer .timing summary")).to_contain_text("tokens", timeout=30_000)

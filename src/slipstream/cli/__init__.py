@@ -36,6 +36,7 @@ TABLE: dict[str, Row] = {
     "doctor": Row("slipstream.cli.doctor:doctor", "Say what is slow, with evidence."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
+    "open": Row("slipstream.cli.open:open_command", "Open the pages of the running server."),
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),
     "simulate": Row("slipstream.cli.simulate:simulate", "Run a scripted model server, for dry runs."),

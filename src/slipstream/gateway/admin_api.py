@@ -46,6 +46,10 @@ class Control(Protocol):
         """Spend a one-time token; the session's cookie value, or None."""
         ...
 
+    def invite(self) -> str:
+        """A link that opens the pages once."""
+        ...
+
 
 def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The application behind the socket: admin routes, then `pages`."""
@@ -53,6 +57,7 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
         Route("/_slipstream/requests/{request_id}", _admin(functools.partial(_request, control))),
         Route("/_slipstream/requests", _admin(functools.partial(_requests, control))),
         Route("/_slipstream/status", _admin(functools.partial(_status, control))),
+        Route("/_slipstream/links", _admin(functools.partial(_invite, control)), methods=["POST"]),
         Route("/login", functools.partial(_login, control)),
         *pages,
     ]
@@ -67,7 +72,7 @@ def _admin(endpoint: Endpoint) -> Endpoint:
     async def checked(request: Request) -> Response:
         if not request.headers.get(ROLE.decode()):
             raise NotAllowed(
-                "This page asks for a key.", hint="Send one, or open the link printed at the start."
+                "This page asks for a key.", hint="Send one, or let a browser in with `slipstream open`."
             )
         return await endpoint(request)
 
@@ -99,6 +104,11 @@ async def _status(control: Control, request: Request) -> Response:
     return _json(control.status())
 
 
+async def _invite(control: Control, request: Request) -> Response:
+    _require_admin(request)
+    return _json({"url": control.invite()}, 201)
+
+
 async def _login(control: Control, request: Request) -> Response:
     cookie = control.login(request.query_params.get("token", ""))
     if cookie is None and "text/html" in request.headers.get("accept", ""):
@@ -106,8 +116,7 @@ async def _login(control: Control, request: Request) -> Response:
     if cookie is None:
         raise NotAllowed(
             "This link was used already, or is not one of ours.",
-            hint="A restart prints a new one. Or send a key as `Authorization: Bearer KEY`;"
-            " `slipstream keys create NAME` makes one.",
+            hint="`slipstream open` makes a new one; or send a key as `Authorization: Bearer KEY`.",
         )
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")

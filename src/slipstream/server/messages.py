@@ -3,6 +3,8 @@
 Encoded as msgpack, one message a frame. Both ends are always the same version: one started the other.
 """
 
+from typing import Any
+
 import msgspec
 
 from slipstream.core.keys import KeyEntry
@@ -63,9 +65,10 @@ class Refused(Message, frozen=True):
 
 
 class Records(Message, frozen=True):
-    """Worker: closed records, each one encoded by itself."""
+    """Worker: closed records, as the rows that store them."""
 
-    items: tuple[msgspec.Raw, ...]
+    rows: list[list[Any]]
+    """Each a `store.rows.Row`; msgspec decodes no union of text and bytes, and need not look."""
 
 
 class Status(Message, frozen=True):

@@ -18,7 +18,6 @@ import msgspec
 import slipstream
 from slipstream.config import live, paths
 from slipstream.config.settings import Settings
-from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
@@ -111,8 +110,8 @@ class Supervisor:
     def heard(self, slot: int, message: messages.FromWorker) -> None:
         """What a worker says beyond its slot."""
         match message:
-            case messages.Records(items):
-                self._recorder.take(items)
+            case messages.Records(rows):
+                self._recorder.take(rows)
             case messages.Ready():
                 self._announce_once()
             case messages.Refused(what, hint) if self._announced:  # others serve on
@@ -245,8 +244,7 @@ class Supervisor:
 
     def _announce_now(self) -> None:
         required = self._access.required
-        token = self._access.sessions.issue(clock.monotonic_ns()) if required else ""
-        login = f"{self._url}/login?token={token}" if required else ""
+        login = self._state.invite() if required else ""
         self._announce(Announcement(self._url, required, login, self._local))
 
     def _control_app(self) -> "Starlette":

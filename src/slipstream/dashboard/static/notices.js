@@ -60,7 +60,8 @@ export class Notices {
     const fresh = this.#show("key", why, el("section", { class: "notice notice-key", "aria-labelledby": "key-title" }, icon("key"),
       el("div", {},
         el("h2", { id: "key-title" }, KEY_TITLES[why]),
-        el("p", {}, "Where the server runs, its terminal or log shows a one-time link to this page: at each start, and when the first key is made. A restart ends older links and logins."),
+        el("p", {}, "On the machine where the server runs, ", el("code", {}, "slipstream open"),
+          " lets a browser in by a one-time link. A restart ends older links and logins."),
         el("p", { id: "key-help" }, "Or paste an API key; ", el("code", {}, "slipstream keys create NAME"), " there makes one. It stays in this page’s memory and is forgotten on reload."),
         form)));
     if (fresh) field.focus();
