@@ -253,7 +253,8 @@ class _Runtimes:
     async def _end(self) -> None:
         for key in list(self._open):
             self._close(key)
-        await asyncio.gather(*self._closing.values())
+        if self._closing:  # all of them, whatever becomes of one
+            await asyncio.wait(self._closing.values())
 
 
 _RUNTIMES = _Runtimes()
@@ -291,6 +292,7 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
         upstreams={"live": Upstream(url=f"{server.url.rstrip('/')}/v1", models=("*",))},
         simulated={},
         aliases={},
+        fallbacks={},
         default="",
         local=Local(enabled="off"),
         embedder=msgspec.structs.replace(settings.models.embedder, enabled="off"),
