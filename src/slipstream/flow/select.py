@@ -117,8 +117,8 @@ class Catalog:
         chance: Callable[[], float] | None = None,
     ) -> None:
         self.chance = chance or random.Random(0).random  # noqa: S311 (spreads load, hides nothing)
-        self._default = default
         self._aliases = dict(aliases or {})
+        self._default = self._aliases.get(default, default)
         self._fallbacks = {name: tuple(names) for name, names in (fallbacks or {}).items()}
         self._by_owner: dict[str, tuple[Target, ...]] = {}
         self._places: dict[tuple[str, str], Place] = {}
@@ -155,6 +155,16 @@ class Catalog:
             if any(target.name == resolved for target in offered):
                 return owner
         return ""
+
+    def unserved(self) -> list[tuple[str, str]]:
+        """Settings that name what nobody serves, each with the name; none while an owner serves everything."""
+        if self._any:
+            return []
+        named = [("models.default", self._default)] if self._default else []
+        named += [(f"models.aliases.{alias}", name) for alias, name in self._aliases.items()]
+        for asked, names in self._fallbacks.items():
+            named += [(f"models.fallbacks.{asked}", name) for name in (asked, *names)]
+        return [(setting, name) for setting, name in named if not self._is_served(name, setting)]
 
     def models(self) -> Iterator[Model]:
         """Every model, in the order of the settings."""
@@ -221,6 +231,12 @@ class Catalog:
             self._courses.clear()
         self._courses[asked, route] = course
         return course
+
+    def _is_served(self, name: str, setting: str) -> bool:
+        if setting.startswith("models.fallbacks."):
+            is_owner = bool(self._by_owner.get(name))
+            return is_owner or self._aliases.get(name, name) in self._by_name
+        return name in self._by_name
 
     def _stage(self, name: str, route: Route) -> Stage | None:
         peers = self._by_name.get(name) or self._bind(name)
