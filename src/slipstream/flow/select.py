@@ -157,7 +157,7 @@ class Catalog:
         return ""
 
     def unserved(self) -> list[tuple[str, str]]:
-        """Settings that name what nobody serves, each with the name; none while an owner serves everything."""
+        """Settings that name what nobody serves, each with the name; none while somebody serves all."""
         if self._any:
             return []
         named = [("models.default", self._default)] if self._default else []
