@@ -19,7 +19,7 @@ from slipstream.core.errors import (
 )
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
-from slipstream.core.record import Record
+from slipstream.core.record import QUEUE, Record
 from slipstream.models.local_events import (
     DONE,
     Assembly,
@@ -95,9 +95,10 @@ class LocalModel:
         )
         asked_ns = clock.monotonic_ns()
         try:
-            response = await self._connect(address).request(
-                "POST", f"/v1/{request.route.value}", headers, body
-            )
+            with record.step(QUEUE):
+                response = await self._connect(address).request(
+                    "POST", f"/v1/{request.route.value}", headers, body
+                )
         except UpstreamTimeout:
             raise
         except UpstreamFailed as error:

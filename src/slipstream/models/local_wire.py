@@ -244,8 +244,8 @@ def _tools(chat: Chat) -> tuple[list[Tool] | None, str | None]:
             "`tool_choice`: the embedded model cannot be made to call a tool.",
             param="tool_choice",
             code="unsupported_value",
-            hint='Send `"tool_choice": "auto"`, or ask for the arguments with a `response_format` of the type '
-            "`json_schema`, which it follows.",
+            hint='Send `"tool_choice": "auto"`, or ask for the arguments with a `response_format` of the '
+            "type `json_schema`, which it follows.",
         )
     return chat.tools or None, choice if chat.tools else None
 

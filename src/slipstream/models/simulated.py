@@ -14,7 +14,7 @@ from slipstream.core import clock
 from slipstream.core.chat import ChatRequest
 from slipstream.core.errors import BadRequest, LimitReached, UpstreamFailed
 from slipstream.core.ports import Chunk, Head
-from slipstream.core.record import Record
+from slipstream.core.record import QUEUE, Record
 from slipstream.models.simulated_plan import Act, Plan, acts, fails, make_plan, plan_error
 from slipstream.models.simulated_script import RULES, Script, parse_script, wire_only
 
@@ -188,7 +188,8 @@ class SimulatedModel:
     async def _enter(self, ticket: "_Ticket", record: Record) -> None:
         asked_ns = clock.monotonic_ns()
         if not self.slots.enter(ticket):
-            await ticket.turn()
+            with record.step(QUEUE):
+                await ticket.turn()
         record.queue_wait_ns = clock.monotonic_ns() - asked_ns
 
 
