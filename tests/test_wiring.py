@@ -140,3 +140,30 @@ def test_names_are_warned_of_when_an_upstream_has_listed_its_models(caplog: pyte
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
     assert caplog.messages == ["models.aliases.fast names the model `samll`, which nobody serves now"]
+
+
+def test_bounds_of_the_settings_arrive() -> None:
+    """How soon an upstream is left alone, for how long, and how long it may ask for."""
+    models = Models(
+        simulated={"m": Simulated()},
+        embedder=NO_EMBEDDER,
+        breaker_failures=2,
+        breaker_open_seconds=90.0,
+        retry_after_seconds=7.0,
+    )
+    parts = built(models)
+    course = parts.catalog.course("m", Route.CHAT)
+    states = []
+    for now_ns in range(3):
+        choice = course.choose(now_ns)
+        states.append(choice is not None)
+        if choice is not None:
+            visit = choice.pick.begin(now_ns, streamed=True)
+            visit.fail(now_ns, "ill")
+            visit.leave(now_ns)
+    (place,) = course.places()
+
+    assert states == [True, True, False]
+    assert 80 < place.condition(3)[2] <= 90
+    assert parts.way.flights.patience.retry_after_seconds == 7.0
+    asyncio.run(parts.aclose())

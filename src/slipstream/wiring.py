@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from slipstream.config import paths
 from slipstream.config.settings import Models, Settings, Upstream
+from slipstream.core.breaker import BreakerRules
 from slipstream.core.budget import RetryBudget
 from slipstream.core.chat import Route
 from slipstream.core.errors import ConfigurationError, SlipstreamError
@@ -29,9 +30,6 @@ from slipstream.models.openai import OpenAIUpstream
 from slipstream.models.simulated import SimulatedModel
 
 log = logging.getLogger(__name__)
-
-DISCOVER_SECONDS = 60.0
-"""How often an upstream that names no models in the settings is asked for them."""
 
 DISCOVER_RETRY_SECONDS = 5.0
 """How soon it is asked again after it did not answer."""
@@ -142,18 +140,18 @@ class Parts:
 
     async def _discover(self, owner: str, upstream: OpenAIUpstream) -> None:
         """Keep the catalog true to what the upstream says it serves; until then every name is passed on."""
-        known = False
+        known, seconds = False, self._settings.models.discover_seconds
         while True:
             try:
                 names = await upstream.list_models()
             except SlipstreamError as error:
                 log.warning("the upstream %s did not list its models: %s", owner, error)
-                await asyncio.sleep(DISCOVER_SECONDS if known else DISCOVER_RETRY_SECONDS)
+                await asyncio.sleep(seconds if known else min(seconds, DISCOVER_RETRY_SECONDS))
                 continue
             known = True
             self.catalog.offer(owner, _targets(upstream, names, self._settings.models.upstreams[owner]))
             self._warn_unserved()
-            await asyncio.sleep(DISCOVER_SECONDS)
+            await asyncio.sleep(seconds)
 
     def _warn_unserved(self) -> None:
         """Say once which names of the settings no upstream serves, now that all of them were asked."""
@@ -188,6 +186,7 @@ def build_parts(
         aliases=models.aliases,
         fallbacks=models.fallbacks,
         chance=random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
+        rules=_rules(models),
     )
     patience = _patience(models)
     budget = RetryBudget(models.retry_share, models.retry_minimum)
@@ -230,6 +229,16 @@ def _patience(models: Models) -> Patience:
         models.total_seconds,
         wait_seconds=models.wait_seconds,
         waiting=models.waiting,
+        retry_after_seconds=models.retry_after_seconds,
+    )
+
+
+def _rules(models: Models) -> BreakerRules:
+    return BreakerRules(
+        consecutive=models.breaker_failures,
+        error_rate=models.breaker_error_rate,
+        open_seconds=models.breaker_open_seconds,
+        open_seconds_max=max(models.breaker_open_seconds, models.breaker_open_seconds_max),
     )
 
 

@@ -14,9 +14,10 @@ from slipstream.core.chat import Route, parse
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, Unavailable
 from slipstream.core.ports import Head
 from slipstream.core.record import Record, open_record
-from slipstream.models.embedder import DIMENSIONS, TEXTS_MAX, TOKENS_MAX, TRUNCATED, EmbedderModel
+from slipstream.models.embedder import DIMENSIONS, TOKENS_MAX, TRUNCATED, EmbedderModel
 
-SETTINGS = Embedder(queue=2 * TEXTS_MAX)
+TEXTS_MAX = 200
+SETTINGS = Embedder(queue=2 * TEXTS_MAX, texts=TEXTS_MAX)
 
 pytestmark = pytest.mark.model
 

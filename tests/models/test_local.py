@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from slipstream.config.settings import Local
@@ -244,6 +245,23 @@ def test_who_leaves_the_queue_never_gets_a_slot(embedded: LocalProcess) -> None:
         assert third.cancelled()
 
     with_model(embedded, use)
+
+
+def test_a_full_queue_turns_away(embedded: LocalProcess) -> None:
+    """No more wait for a slot than the settings allow; the next one is told to come back."""
+
+    async def main() -> None:
+        settings = msgspec.structs.replace(SETTINGS, slots=1, waiting=0)
+        model = LocalModel(settings, lambda: embedded.address, event_bytes=1 << 20)
+        running = asyncio.create_task(ask(model, **FOREVER, stream=True))
+        await until_busy(embedded, 1)
+        with pytest.raises(Unavailable):
+            await ask(model, messages=PARIS)
+        running.cancel()
+        await until_busy(embedded, 0)
+        await model.aclose()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

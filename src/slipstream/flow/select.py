@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from slipstream.core import clock
 from slipstream.core.balance import ANY, Ask, Peers, Pick
+from slipstream.core.breaker import RULES, BreakerRules
 from slipstream.core.chat import Route
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, SlipstreamError
 from slipstream.core.health import Endpoint, EndpointSnapshot
@@ -106,6 +107,7 @@ class Catalog:
         fallbacks: what answers, in order, where a model has no endpoint left; names as in requests, or an
             owner's, which stands for the first model it serves.
         chance: numbers in [0, 1), for every random choice; by default the same ones each time.
+        rules: when an endpoint is left alone, and for how long.
     """
 
     def __init__(
@@ -115,8 +117,10 @@ class Catalog:
         aliases: Mapping[str, str] | None = None,
         fallbacks: Mapping[str, Sequence[str]] | None = None,
         chance: Callable[[], float] | None = None,
+        rules: BreakerRules = RULES,
     ) -> None:
         self.chance = chance or random.Random(0).random  # noqa: S311 (spreads load, hides nothing)
+        self._rules = rules
         self._aliases = dict(aliases or {})
         self._default = self._aliases.get(default, default)
         self._fallbacks = {name: tuple(names) for name, names in (fallbacks or {}).items()}
@@ -272,12 +276,15 @@ class Catalog:
     ) -> Peers[Target]:
         places: list[Place] = []
         for owner, target in offered:
-            place = known.get((owner, name)) or Endpoint(target, owner, name, chance=self.chance)
+            place = known.get((owner, name)) or self._endpoint(target, owner, name)
             place.what, place.weight, place.caches_prompts = target, target.weight, target.caches_prompts
             self._places[owner, name] = place
             if place not in places:
                 places.append(place)
         return Peers(places, chance=self.chance)
+
+    def _endpoint(self, target: Target, owner: str, name: str) -> Place:
+        return Endpoint(target, owner, name, rules=self._rules, chance=self.chance)
 
     def _unknown(self, asked: str) -> SlipstreamError:
         known = self.names

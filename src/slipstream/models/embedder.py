@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 DIMENSIONS = 384
 TOKENS_MAX = 256
 """Tokens of a text that are read; the model was trained on no more."""
-TEXTS_MAX = 256
-"""Most texts of one request."""
 CHARACTERS_MAX = 100_000
 """Most characters of one text; far more than can be read of it."""
 BATCH_TEXTS = 16
@@ -89,7 +87,7 @@ class EmbedderModel:
                 f"The model `{self._settings.name}` only makes embeddings.", param="model", code="wrong_model"
             )
         asked = _decode(request.body)
-        texts = _texts(asked)
+        texts = _texts(asked, self._settings.texts)
         with record.step("embed"):
             vectors, counts = await self._run(texts)
         record.prompt_tokens = counts.tokens
@@ -239,15 +237,16 @@ def _decode(body: bytes) -> EmbeddingRequest:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
 
 
-def _texts(asked: EmbeddingRequest) -> list[str]:
+def _texts(asked: EmbeddingRequest, most: int) -> list[str]:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     if not texts or not all(texts):
         raise BadRequest("`input` is empty or holds an empty text.", param="input", code="empty_input")
-    if len(texts) > TEXTS_MAX:
+    if len(texts) > most:
         raise BadRequest(
-            f"`input` holds {len(texts)} texts; at most {TEXTS_MAX} are taken.",
+            f"`input` holds {len(texts)} texts; at most {most} are taken.",
             param="input",
             code="too_many_texts",
+            hint="The setting models.embedder.texts bounds this.",
         )
     if any(len(text) > CHARACTERS_MAX for text in texts):
         raise BadRequest(

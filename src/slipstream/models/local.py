@@ -36,8 +36,6 @@ from slipstream.models.local_wire import order
 from slipstream.net.client import ClientOptions, HttpClient, Response
 from slipstream.net.sse import EventSplitter, data_of
 
-WAITING = 256
-"""Most requests of one worker waiting for a slot; beyond it they are turned away with a 503."""
 WAIT_SECONDS = 600.0
 """Longest wait for a slot in the client's pool; the request's own deadlines are shorter."""
 IDLE_SECONDS = 4.0
@@ -165,7 +163,7 @@ class LocalModel:
                 task.add_done_callback(self._closing.discard)
             options = ClientOptions(
                 connections=self._settings.slots,
-                waiting=WAITING,
+                waiting=self._settings.waiting,
                 wait_seconds=WAIT_SECONDS,
                 idle_seconds=IDLE_SECONDS,
             )
