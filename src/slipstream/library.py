@@ -303,7 +303,8 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
 
 async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
     body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
-    async with _RUNTIMES.lease(*_settings_and_server(options.server)) as runtime:
+    settings, server = await asyncio.to_thread(_settings_and_server, options.server)  # it reads files
+    async with _RUNTIMES.lease(settings, server) as runtime:
         await runtime.ready()
         async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
             async for piece in pieces:
@@ -325,7 +326,7 @@ async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Co
 
 
 async def _list_models(named: str) -> list[ModelInfo]:
-    settings, server = _settings_and_server(named)
+    settings, server = await asyncio.to_thread(_settings_and_server, named)
     if server is None:
         return await _would_run(settings)
     async with _RUNTIMES.lease(settings, server) as runtime:
