@@ -15,6 +15,7 @@ from slipstream.core.breaker import BreakerRules
 from slipstream.core.budget import RetryBudget
 from slipstream.core.chat import Route
 from slipstream.core.errors import ConfigurationError, SlipstreamError
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Model, RecordSink
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 DISCOVER_RETRY_SECONDS = 5.0
 """How soon it is asked again after it did not answer."""
 
+ENDPOINTS_MAX = 64
+"""Endpoints that a status tells of: a worker says it every second."""
+
+_STATES = {"closed": "ready", "half_open": "being tried"}
 _EMBEDDINGS = frozenset((Route.EMBEDDINGS,))
 _ALL = frozenset(Route)
 
@@ -94,6 +99,11 @@ class Parts:
         """Names of the models that are configured and do not start; they are tried again."""
         return [self._settings.models.local.name] if self._local_address().state == "failed" else []
 
+    def endpoints(self) -> tuple[EndpointSnapshot, ...]:
+        """What is known of each upstream's models; those that do not take requests come first."""
+        ordered = sorted(self.catalog.snapshot(), key=lambda each: each.state == "closed")
+        return tuple(ordered[:ENDPOINTS_MAX])
+
     def models(self) -> list[ModelInfo]:
         """Every model that can be asked for."""
         return list(self._infos())
@@ -133,7 +143,9 @@ class Parts:
         aliases = self._settings.models.aliases
         for name in self.catalog.names:
             owner = self.catalog.owner_of(name)
-            state = self._local_address().state if backends.get(owner) == "local" else "ready"
+            state: str = self._local_address().state
+            if backends.get(owner) != "local":
+                state = _STATES.get(condition := self.catalog.condition(name), condition)
             yield ModelInfo(
                 name, owner, backends.get(owner, ""), state, name == default, alias_of=aliases.get(name, "")
             )

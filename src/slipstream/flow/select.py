@@ -11,7 +11,7 @@ from slipstream.core.balance import ANY, Ask, Peers, Pick
 from slipstream.core.breaker import RULES, BreakerRules
 from slipstream.core.chat import Route
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, SlipstreamError
-from slipstream.core.health import Endpoint, EndpointSnapshot
+from slipstream.core.health import Condition, Endpoint, EndpointSnapshot
 from slipstream.core.ports import Model
 
 NAMES_SHOWN = 20
@@ -202,6 +202,13 @@ class Catalog:
         """
         known = self._courses.get((asked, route))
         return known if known is not None else self._plot(asked, route)
+
+    def condition(self, name: str) -> Condition:
+        """How the model of that name is: `closed` while one of its endpoints takes requests."""
+        now_ns = clock.monotonic_ns()
+        peers = self._by_name.get(self._aliases.get(name, name))
+        states = [each.condition(now_ns)[0] for each in peers.endpoints] if peers is not None else []
+        return "closed" if not states or "closed" in states else states[0]
 
     def snapshot(self) -> list[EndpointSnapshot]:
         """Every endpoint as it is now."""

@@ -57,7 +57,7 @@ class EmbeddingRequest(Struct, frozen=True):
 
 
 class EmbedderModel:
-    """The embedder as a `Model`, and for other parts of ours as `embed`.
+    """The embedder as a `Model`: one row a text, float32, of length 384 and norm 1.
 
     Args:
         settings: its section of the settings.
@@ -93,11 +93,6 @@ class EmbedderModel:
         record.prompt_tokens = counts.tokens
         body = _answer(vectors, asked, self._settings.name, counts.tokens)
         return EmbedderReply(Chunk((body,), clock.monotonic_ns()), truncated=counts.truncated)
-
-    async def embed(self, texts: list[str]) -> "Vectors":
-        """One row a text, float32, of length 384 and norm 1. Raises as `open` does."""
-        vectors, _ = await self._run(texts)
-        return vectors
 
     async def aclose(self) -> None:
         """End the thread; what it is computing now is finished and thrown away."""

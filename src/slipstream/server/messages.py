@@ -5,6 +5,7 @@ Encoded as msgpack, one message a frame. Both ends are always the same version: 
 
 import msgspec
 
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
 from slipstream.models.local_process import LocalAddress
 
@@ -73,6 +74,8 @@ class Status(Message, frozen=True):
 
     in_flight: int
     counters: dict[str, int]
+    endpoints: tuple[EndpointSnapshot, ...] = ()
+    """What it knows of each upstream's models; those that do not take requests come first."""
 
 
 ToWorker = Begin | Keys | Local | Drain
