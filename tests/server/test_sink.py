@@ -5,13 +5,16 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from server.waiting import until
 from slipstream.config.settings import Recording
+from slipstream.core import clock
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record, Step
 from slipstream.server import messages
 from slipstream.server.channel import Channel
-from slipstream.server.sink import ChannelSink
+from slipstream.server.sink import PAUSE_NS, ChannelSink
 from slipstream.store.rows import TEXT_MAX, from_row
 
 
@@ -180,3 +183,42 @@ def test_a_record_that_cannot_be_stored_is_counted() -> None:
             assert counters.snapshot()["records_dropped"] == 1
 
     asyncio.run(main())
+
+
+def test_a_batch_shares_what_the_loop_has_spent() -> None:
+    """Records are told the loop's CPU since the batch before, shared evenly; after a pause they are not."""
+    now = cpu = 5_000_000_000
+
+    async def main() -> None:
+        nonlocal now, cpu
+        async with sink(Recording(flush_ms=3_600_000, batch=4), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            for spent, passed in ((9_000, 0), (400_000, 10_000_000), (800_000, PAUSE_NS), (40, 1)):
+                now, cpu = now + passed, cpu + spent
+                for number in range(4):
+                    ours.take(record(number))
+                await until(lambda: len(supervisor.batches) > len(shares))
+                shares.append([each.gateway_cpu_ns for each in supervisor.batches[-1]])
+
+    shares: list[list[int | None]] = []
+    with clock.driven_by(lambda: now), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "thread_cpu_ns", lambda: cpu)
+        asyncio.run(main())
+    assert shares == [[None] * 4, [100_000] * 4, [None] * 4, [10] * 4]
+
+
+def test_a_real_batch_costs_something() -> None:
+    """With the system's clock: what was computed between two batches is in the second one's shares."""
+
+    async def main() -> list[int | None]:
+        async with sink(Recording(flush_ms=3_600_000, batch=2), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            for batch in (1, 2):
+                sum(range(100_000))
+                for number in range(2):
+                    ours.take(record(number))
+                await until(lambda batch=batch: len(supervisor.batches) == batch)
+            return [each.gateway_cpu_ns for each in supervisor.batches[-1]]
+
+    shares = asyncio.run(main())
+    assert shares == [None, None] or all(share is not None and share > 0 for share in shares)

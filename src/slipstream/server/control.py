@@ -99,6 +99,7 @@ class ControlState:
                     "state": slot.state.value,
                     "restarts": slot.restarts,
                     "in_flight": slot.in_flight,
+                    "endpoints": slot.endpoints,
                 }
                 for slot in self._slots
             ],

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
 from slipstream.models.local_process import LocalAddress
 
@@ -76,6 +77,8 @@ class Status(Message, frozen=True):
 
     in_flight: int
     counters: dict[str, int]
+    endpoints: tuple[EndpointSnapshot, ...] = ()
+    """What it knows of each upstream's models; those that do not take requests come first."""
 
 
 ToWorker = Begin | Keys | Local | Drain

@@ -130,7 +130,7 @@ class Supervisor:
         parts.callback(store.close)
         self._token = live.new_token()
         loopback = address.is_loopback
-        self._access = Access(store, settings.keys.required, loopback=loopback, own_secret=self._token)
+        self._access = Access(store, settings.keys, loopback=loopback, own_secret=self._token)
         check_address(settings.server.host, has_keys=self._access.has_keys, loopback=loopback)
         self._listener = parts.enter_context(bind_public(address))
         self._url = address.url(self._listener.getsockname()[1])

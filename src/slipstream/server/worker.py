@@ -64,7 +64,7 @@ class Worker:
             return 1
         garbage.spare()
         self.channel.send(messages.Ready(os.getpid()))
-        reporting = asyncio.create_task(self._report(server))
+        reporting = asyncio.create_task(self._report(server, parts))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
@@ -115,10 +115,10 @@ class Worker:
             draining.cancel()
             await asyncio.wait((draining, faster))
 
-    async def _report(self, server: GatewayServer) -> None:
+    async def _report(self, server: GatewayServer, parts: Parts) -> None:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
-            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot()))
+            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot(), parts.endpoints()))
 
     def _on_message(self, message: messages.ToWorker) -> None:
         match message:
