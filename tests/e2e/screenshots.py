@@ -2,8 +2,8 @@
 
 python tests/e2e/screenshots.py http://127.0.0.1:8080 docs/screenshots
 
-An answer whose first token took longer than `FIRST_TOKEN_MS` says that something else is at work: it is taken
-again, and after `ATTEMPTS` the script gives up without a picture.
+A first token or a gap between tokens that took longer than `LONGEST_MS` says that something else is at work: the
+picture is taken again, and after `ATTEMPTS` the script gives up without one.
 """
 
 import argparse
@@ -20,7 +20,7 @@ QUESTIONS = (
     "What is the capital of France?",
     "Write a Python function that checks whether a word is a palindrome.",
 )
-FIRST_TOKEN_MS = 400
+LONGEST_MS = 400
 ATTEMPTS = 12
 SCALE = 1.5
 SHOTS = {
@@ -40,7 +40,7 @@ def main() -> None:
         for name in SHOTS:
             path = options.folder / f"{name}.png"
             if not any(take(browser, options.base_url.rstrip("/"), name, path) for _ in range(ATTEMPTS)):
-                sys.exit(f"No first token within {FIRST_TOKEN_MS} ms: this machine is not quiet.")
+                sys.exit(f"Some token took more than {LONGEST_MS} ms: this machine is not quiet.")
             print(path)
 
 
@@ -60,7 +60,7 @@ def take(browser: Browser, base_url: str, name: str, path: Path) -> bool:
         page.set_default_timeout(120_000)
         questions = QUESTIONS[:1] if shot["touch"] else QUESTIONS
         for number, question in enumerate(questions):
-            if ask(page, question, number) > FIRST_TOKEN_MS:
+            if ask(page, question, number) > LONGEST_MS:
                 return False
         page.locator(".answer .timing summary").first.click()
         page.locator(".wf-grid").wait_for()
@@ -73,13 +73,14 @@ def take(browser: Browser, base_url: str, name: str, path: Path) -> bool:
 
 
 def ask(page: Page, question: str, number: int) -> float:
-    """Ask, and wait for the whole answer and the server's record of it; milliseconds to its first token."""
+    """Ask, and wait for the whole answer and the server's record of it; the longest wait for a token, in milliseconds."""
     page.locator("#question").fill(question)
     with page.expect_response(lambda r: "/_slipstream/requests/" in r.url and r.ok) as record:
         page.locator("#send").click()
     page.locator(".answer:not(.streaming) .timing").nth(number).wait_for()
-    first_token_ns: int = record.value.json()["first_token_ns"]
-    return first_token_ns / 1e6
+    measured = record.value.json()
+    longest_ns: int = max(measured["first_token_ns"], measured["chunk_gap_max_ns"] or 0)
+    return longest_ns / 1e6
 
 
 if __name__ == "__main__":
