@@ -7,6 +7,7 @@ block that is built resolves, and its arguments fit.
 import asyncio
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,14 +16,17 @@ from typing import Any
 import pytest
 
 import slipstream
+from e2e.serving import Serving, serving
 from guide import calls
 from guide.calls import Block, Call
+from slipstream.config.load import load
+from slipstream.testing.load.results import stored
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
     "monitor", "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
     "rate_limiter", "throughput", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
-    "load_test", "stress_test", "alerts", "reports",
+    "alerts", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
 
@@ -184,3 +188,75 @@ def test_concurrency(guide: str) -> None:
 
     assert answers == [number * 2 for number in range(100)]
     assert most == 10
+
+
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """`slipstream serve` with the embedded model."""
+    with serving(tmp_path_factory.mktemp("assistant"), SLIPSTREAM__MODELS__EMBEDDER__ENABLED="off") as server:
+        yield server
+
+
+@pytest.fixture
+def tests_are_short(assistant: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the guide beside that server; durations are multiplied by 0.01."""
+    for name, value in assistant.environ.items():
+        if name.startswith("SLIPSTREAM"):
+            monkeypatch.setenv(name, value)
+    for name, value in {
+        "TIME_SCALE": "0.01",
+        "GRACE_SECONDS": "8",
+        "PROMPT_TOKENS": "4",
+        "OUTPUT_TOKENS": "2",
+    }.items():
+        monkeypatch.setenv(f"SLIPSTREAM__TESTING__{name}", value)
+    for each in stored(load()):
+        (Path(assistant.environ["SLIPSTREAM__DATA_FOLDER"]) / "load" / f"{each.id}.json").unlink()
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("tests_are_short")
+def test_load_test(guide: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed is what was measured of the embedded model, and a model that answers has no errors."""
+    monkeypatch.setenv("SLIPSTREAM__TESTING__GRACE_SECONDS", "60")
+    space = run_block(guide, "load_test")
+    asyncio.run(space["run_load_test"]())
+    printed = capsys.readouterr().out
+    (result,) = stored(load())
+    counts = result.summary.counts
+
+    assert re.findall(r": (.*?)(?:ms| req/s|%)$", printed, re.MULTILINE) == [
+        str(result.avg_response_time),
+        str(result.p95_response_time),
+        str(result.throughput),
+        str(result.error_rate),
+    ]
+    assert result.summary.time_scale == 0.01
+    assert 20 <= counts.total <= 30  # 10 a second for 3 seconds, the first 0.3 of them ramping up
+    assert counts.ok == counts.measured
+    assert result.avg_response_time > 1
+    assert result.summary.tokens.output == 2 * counts.ok
+    assert result.summary.steps is not None
+    assert result.summary.steps.parts["upstream"].mean.value > 1
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("tests_are_short")
+def test_stress_test(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Load grows until more than 5 % of the requests fail, and what is printed is what was measured."""
+    space = run_block(guide, "stress_test")
+    asyncio.run(space["run_stress_test"]())
+    printed = capsys.readouterr().out.splitlines()
+    results = stored(load())[::-1]
+    tested = [each.summary.config.concurrent_users for each in results]
+
+    assert tested == [10, 50, 100, 200, 500][: len(tested)]
+    assert [line for line in printed if line.startswith("Testing")] == [
+        f"Testing with {users} concurrent users" for users in tested
+    ]
+    assert all(each.error_rate <= 5 for each in results[:-1])
+    assert (results[-1].error_rate > 5) is (printed[-1] == f"System limit reached at {tested[-1]} users")
+    assert results[0].summary.flow.in_flight_max == 10
+    assert results[0].successful_requests >= 10
+    if results[-1].error_rate > 5:
+        assert results[-1].errors

@@ -35,11 +35,14 @@ TABLE: dict[str, Row] = {
     "config": Row("slipstream.cli.config:config", "Show, explain or write the settings."),
     "doctor": Row("slipstream.cli.doctor:doctor", "Say what is slow, with evidence."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),
+    "load": Row("slipstream.cli.load:load", "Test how a server does under load."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
     "open": Row("slipstream.cli.open:open_command", "Open the pages of the running server."),
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),
+    "replay": Row("slipstream.cli.replay:replay", "Play recorded traffic against a server."),
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),
     "simulate": Row("slipstream.cli.simulate:simulate", "Run a scripted model server, for dry runs."),
+    "stress": Row("slipstream.cli.stress:stress", "Find the limit of a server."),
     "version": Row("slipstream.cli.version:version", "Show the versions of everything that matters here."),
 }
 

@@ -256,6 +256,33 @@ class Log(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class LoadTesting(Section, frozen=True, kw_only=True):
+    """Load and stress tests: how long they really take, and the most that they may do."""
+
+    time_scale: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Durations of tests are multiplied by it; shown in every result."),
+    ] = 1.0
+    users: Annotated[int, Meta(ge=1, le=100_000, description="Most concurrent users of a test.")] = 10_000
+    rate: Annotated[float, Meta(gt=0, description="Most requests per second of a test.")] = 100_000.0
+    seconds: Annotated[Seconds, Meta(description="Longest test.")] = 3600.0
+    requests: Annotated[int, Meta(ge=1, le=10_000_000, description="Most requests of a test.")] = 1_000_000
+    bytes: Annotated[int, Meta(ge=1024, description="Most bytes a test may receive.")] = 16 * 1024**3
+    workers: Annotated[
+        int, Meta(ge=0, le=64, description="Processes that send; 0 = one a core that is to spare.")
+    ] = 0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, description="Longest wait for answers after a test's last request.")
+    ] = 30.0
+    prompt_tokens: Annotated[
+        Count, Meta(description="Length of made-up prompts where a test says nothing.")
+    ] = 64
+    output_tokens: Annotated[
+        Count, Meta(description="Longest answers to ask for where a test says nothing.")
+    ] = 16
+    kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
@@ -264,6 +291,7 @@ class Settings(Section, frozen=True, kw_only=True):
     keys: Keys = Keys()
     record: Recording = Recording()
     log: Log = Log()
+    testing: LoadTesting = LoadTesting()
     data_folder: Annotated[
         str, Meta(description="Where models, records and keys are kept; empty = the user's data folder.")
     ] = ""
