@@ -105,8 +105,13 @@ def _effective(section: type[Section], values: object, path: Path) -> Iterator[s
 
 
 def _commented(setting: Setting) -> list[str]:
-    value = '"..."' if setting.default is msgspec.NODEFAULT else toml_value(setting.default)
+    value = _example(setting.kind) if setting.default is msgspec.NODEFAULT else toml_value(setting.default)
     return [f"# {setting.description}", f"# {setting.path[-1]} = {value}"]
+
+
+def _example(kind: object) -> str:
+    """What stands where a value must be given."""
+    return '"..."' if names.plain(kind) is str else "0.0"
 
 
 def _tables(section: Path) -> list[str]:
