@@ -5,16 +5,30 @@ Sections are frozen structs; unknown names are refused by the loader. Units stan
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Bytes = Annotated[int, Meta(ge=1024)]
+from slipstream.config.alerting import Alerts, Mail, Slo
+from slipstream.config.section import Bytes, Count, Port, Seconds, Section
 
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every section of the settings is: frozen, by keyword, strict about names."""
+__all__ = [
+    "Alerts",
+    "Embedder",
+    "Keys",
+    "Local",
+    "Log",
+    "Mail",
+    "ModelPrice",
+    "Models",
+    "Monitoring",
+    "Otlp",
+    "Recording",
+    "Section",
+    "Server",
+    "Settings",
+    "Simulated",
+    "Slo",
+    "Upstream",
+]
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -283,6 +297,11 @@ class Settings(Section, frozen=True, kw_only=True):
     keys: Keys = Keys()
     record: Recording = Recording()
     monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
+    slo: Annotated[
+        dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
+    ] = field(default_factory=dict)
+    mail: Mail = Mail()
     log: Log = Log()
     data_folder: Annotated[
         str, Meta(description="Where models, records and keys are kept; empty = the user's data folder.")

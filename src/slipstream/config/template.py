@@ -1,6 +1,7 @@
 """Settings as text: the commented file of `config init`, the effective file, the page of the docs."""
 
 from collections.abc import Iterator
+from typing import Literal, get_args, get_origin
 
 import msgspec
 
@@ -111,7 +112,10 @@ def _commented(setting: Setting) -> list[str]:
 
 def _example(kind: object) -> str:
     """What stands where a value must be given."""
-    return '"..."' if names.plain(kind) is str else "0.0"
+    plain = names.plain(kind)
+    if get_origin(plain) is Literal:
+        return toml_value(get_args(plain)[0])
+    return '"..."' if plain is str else "1.0"
 
 
 def _tables(section: Path) -> list[str]:
