@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection
 from slipstream.monitoring.conditions import clauses, units
 from slipstream.monitoring.conditions.mistakes import nearest
 from slipstream.monitoring.conditions.reference import References
-from slipstream.monitoring.conditions.stream import Stream
+from slipstream.monitoring.conditions.stream import CLAUSE_WORDS, Stream
 from slipstream.monitoring.conditions.subjects import SUBJECTS, Subject
 from slipstream.monitoring.conditions.syntax import (
     Amount,
@@ -32,6 +32,7 @@ from slipstream.monitoring.conditions.syntax import (
     Truth,
     arithmetic,
     dimension_of,
+    literal,
 )
 from slipstream.monitoring.conditions.tokens import Token
 
@@ -43,6 +44,8 @@ _BINDING = {
     "or": _OR, "and": _AND, "<": _COMPARISON, "<=": _COMPARISON, ">": _COMPARISON, ">=": _COMPARISON,
     "==": _COMPARISON, "!=": _COMPARISON, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT,
 }  # fmt: skip
+_MAY_FOLLOW = {"and", "or", *CLAUSE_WORDS}
+"""Words that may stand behind a number."""
 
 
 def parse(text: str, slos: Collection[str] | None = None) -> Condition:
@@ -129,10 +132,11 @@ class _Parser:
         if token.text in units.UNITS and not stream.at_clause():
             stream.take()
             unit = units.UNITS[token.text]
-            return Number(value * unit.factor, unit.dimension)
-        if token.kind == "name" and token.text not in _BINDING and not stream.at_clause():
-            raise stream.mistake(f"`{token.text}` is no unit.", token, hint=nearest(token.text, units.UNITS))
-        return Number(value, "number")
+            return literal(value * unit.factor, unit.dimension)
+        if token.kind == "name" and token.text not in _MAY_FOLLOW:
+            meant = nearest(token.text, {*units.UNITS, *_MAY_FOLLOW})
+            raise stream.mistake(f"`{token.text}` is no unit.", token, hint=meant)
+        return literal(value, "number")
 
     def _joined(self, sign: Token, left: tuple[Node, Token], right: tuple[Node, Token]) -> Node:
         match sign.text:
@@ -163,29 +167,31 @@ class _Parser:
         value = arithmetic(node.sign, node.left.value, node.right.value)
         if value is None:
             raise self._stream.mistake("This number is too large.", sign)
-        return Number(value, dimension_of(node))
+        return literal(value, dimension_of(node))
 
     def _same(self, sign: Token, one: Amount, other: Amount) -> tuple[Amount, Amount]:
         """Both in the same unit: a number without one takes that of the metric beside it."""
         one, other = self._bare(sign, one, other), self._bare(sign, other, one)
         left, right = dimension_of(one), dimension_of(other)
         if not units.agree(left, right):
-            raise self._stream.mistake(f"{_ARTICLE[left]} and {_ARTICLE[right]} do not go together.", sign)
+            raise self._stream.mistake(
+                f"{_ARTICLE[left].capitalize()} and {_ARTICLE[right]} do not go together.", sign
+            )
         return one, other
 
-    def _bare(self, sign: Token, literal: Amount, beside: Amount) -> Amount:
-        if not isinstance(literal, Number) or literal.dimension != "number":
-            return literal
+    def _bare(self, sign: Token, bare: Amount, beside: Amount) -> Amount:
+        if not isinstance(bare, Number) or bare.dimension != "number":
+            return bare
         subject = _measured(beside)
         if subject is None:
-            return literal
-        if subject.metric.unit == "1" and abs(literal.value) > 1:
+            return bare
+        if subject.metric.unit == "1" and abs(bare.value) > 1:
             raise self._stream.mistake(
                 f"`{subject.metric.name}` runs from 0 to 1.",
                 sign,
-                hint=f"Write {literal.value:g} % if that is meant.",
+                hint=f"Write {bare.value:g} % if that is meant.",
             )
-        return Number(literal.value * subject.bare, subject.dimension)
+        return literal(bare.value * subject.bare, subject.dimension)
 
     def _as_truth(self, node: Node, begin: Token) -> Truth:
         if isinstance(node, Truth):
@@ -203,7 +209,7 @@ class _Parser:
 
 
 _ARTICLE: dict[units.Dimension, str] = {
-    "time": "A time",
+    "time": "a time",
     "share": "a share",
     "bytes": "an amount of data",
     "money": "an amount of money",

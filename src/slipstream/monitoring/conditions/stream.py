@@ -5,6 +5,7 @@ from slipstream.monitoring.conditions.tokens import Token, tokens
 from slipstream.monitoring.conditions.units import DURATIONS
 
 WINDOW_SECONDS_MAX = 90 * 86400
+CLAUSE_WORDS = ("for", "keep", "clear", "min", "no")
 _CLAUSES = {("min", "count"), ("no", "data"), ("clear", "when")}
 
 
@@ -53,7 +54,7 @@ class Stream:
             return
         if token.text == "=":
             raise self.mistake("`=` compares nothing.", token, hint="Write `==`.")
-        hint = nearest(token.text, ("and", "or", "for", "keep", "clear", "min", "no"))
+        hint = nearest(token.text, ("and", "or", *CLAUSE_WORDS))
         raise self.mistake(f"`{token.text}` is one word too many.", token, hint=hint)
 
     def at_clause(self) -> bool:

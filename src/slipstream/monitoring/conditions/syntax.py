@@ -118,6 +118,11 @@ class Condition(Struct, frozen=True):
     no_data: NoData = "ok"
 
 
+def literal(value: float, dimension: Dimension) -> Number:
+    """A literal as it is shown: twelve significant digits are compared, and no others."""
+    return Number(float(f"{value:.12g}"), dimension)
+
+
 def dimension_of(amount: Amount) -> Dimension:
     """What an amount measures."""
     match amount:
