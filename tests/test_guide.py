@@ -8,6 +8,7 @@ import asyncio
 import importlib
 import inspect
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,21 @@ from typing import Any
 import pytest
 
 import slipstream
+from e2e.serving import Serving, serving
 from guide import calls
 from guide.calls import Block, Call
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
     "monitor", "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
-    "rate_limiter", "throughput", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
+    "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
     "load_test", "stress_test", "alerts", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
 
 BLOCKS = {block.name: block for block in calls.stored().blocks}
 BUILT = [name for name in BLOCKS if name not in PENDING]
-READERS = {"data_generator", "process_item", "process_request", "get_requests", "prompt", "ids"}
+READERS = {"time", "data_generator", "process_item", "process_request", "get_requests", "prompt", "ids"}
 """What the reader of the guide brings along."""
 
 
@@ -38,6 +40,30 @@ def guide() -> str:
     if not GUIDE.is_file():
         pytest.skip("the guide is not beside this checkout")
     return GUIDE.read_text(encoding="utf-8")
+
+
+SIMULATED = {
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__OUTPUT_TOKENS": "6",
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__TTFT_MS": "20",
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__SLOTS": "0",
+    "SLIPSTREAM__MODELS__EMBEDDER__ENABLED": "off",
+}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A real server with a simulated model."""
+    with serving(tmp_path_factory.mktemp("guide"), **SIMULATED) as server:
+        yield server
+
+
+@pytest.fixture
+def live(running: Serving, monkeypatch: pytest.MonkeyPatch) -> Serving:
+    """The same, found by what runs in this process."""
+    for name, value in running.environ.items():
+        if name.startswith("SLIPSTREAM"):
+            monkeypatch.setenv(name, value)
+    return running
 
 
 def run_block(guide: str, name: str, **given: object) -> dict[str, Any]:
@@ -184,3 +210,37 @@ def test_concurrency(guide: str) -> None:
 
     assert answers == [number * 2 for number in range(100)]
     assert most == 10
+
+
+def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str]) -> None:
+    """Around requests to a running server the block prints how many a second it answers."""
+    answers: list[int] = []
+
+    async def get_requests() -> AsyncIterator[str]:
+        for number in range(100):
+            yield f"Request {number}"
+
+    async def process_request(request: str) -> None:
+        answers.append(await asyncio.to_thread(live.ask, request))
+
+    space = run_block(
+        guide, "throughput", time=time, get_requests=get_requests, process_request=process_request
+    )
+    began = time.perf_counter()
+    asyncio.run(space["measure_throughput"]())
+    elapsed = time.perf_counter() - began
+
+    assert len(answers) == 100
+    words = capsys.readouterr().out.split()
+    assert words[:2] == ["Current", "throughput:"]
+    assert float(words[2]) == pytest.approx(100 / elapsed, rel=0.2)
+    assert words[3:] == ["req/s"]
+
+    async def watched() -> None:
+        async for request in space["throughput_monitor"].watch(get_requests()):
+            await process_request(request)
+
+    asyncio.run(watched())
+    asyncio.run(watched())
+    assert space["throughput_monitor"].total == 200
+    assert space["throughput_monitor"].current > 0

@@ -38,7 +38,7 @@ class Gpu(Struct, frozen=True):
 
 
 class GpuReader:
-    """Looks at every device; without the package, the driver or a device there is none. Not for an event loop."""
+    """Looks at every device; without package, driver or device there is none. Not for an event loop."""
 
     def __init__(self) -> None:
         self._library = _library()
