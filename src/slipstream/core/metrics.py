@@ -24,6 +24,7 @@ SKETCH_SERIES_MAX = 16
 """Most label sets of a histogram, in one slab; also how many sketch series are stored."""
 
 NS_PER_MS = 1e6
+_NOT_ADDED = frozenset({"%", "ms", "°C"})
 
 
 class Metric(Struct, frozen=True):
@@ -40,6 +41,7 @@ class Metric(Struct, frozen=True):
         scale: of a histogram: how many of what is stored make one `unit`.
         over: of a derived one: numerator and denominator; without a denominator it is a rate a second.
         factor: of a derived one: what the quotient is multiplied with.
+        combine: of a gauge: what several series or processes make together.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Metric(Struct, frozen=True):
     scale: float = 1.0
     over: tuple[str, str] = ("", "")
     factor: float = 1.0
+    combine: Literal["sum", "max"] = "sum"
 
     @property
     def series_max(self) -> int:
@@ -62,7 +65,7 @@ def _counter(name: str, unit: str, text: str, *labels: str) -> Metric:
 
 
 def _gauge(name: str, unit: str, text: str, *labels: str) -> Metric:
-    return Metric(name, "gauge", unit, text, labels)
+    return Metric(name, "gauge", unit, text, labels, combine="max" if unit in _NOT_ADDED else "sum")
 
 
 def _times(name: str, text: str, *labels: str) -> Metric:
@@ -108,8 +111,6 @@ _REQUESTS = (
     _counter("tokens_input", "tokens", "Prompt tokens.", "model"),
     _counter("tokens_output", "tokens", "Generated tokens.", "model"),
     _counter("tokens_cached", "tokens", "Prompt tokens that the model's own cache held.", "model"),
-    _sizes("prompt_size", "tokens", "Prompt tokens of a request."),
-    _sizes("answer_size", "tokens", "Generated tokens of a request."),
     _counter("cost", "USD", "Cost of the requests whose price is known.", "model"),
     _counter("cost_unknown", "requests", "Requests with tokens whose price is not known.", "model"),
     _counter("app_calls", "calls", "Calls measured by the user's program.", "name"),
