@@ -79,7 +79,7 @@ class Slab:
         self._series: int
         self._used: int
         self._series, self._used = USED.unpack_from(memory, USED_AT)
-        for number, values, at in entries(bytes(memory[:CELLS_AT]), 0, self._series):
+        for number, values, at in entries(memory[: DIRECTORY_AT + self._series * ENTRY_BYTES], 0, self._series):
             self._places[number, values] = at
             self._series_of[number] += 1
             if RECORDED[number].kind == "gauge":
