@@ -44,6 +44,11 @@ def records_path(settings: Settings) -> Path:
     return _file(settings.record.path) or data_folder(settings) / "records.db"
 
 
+def series_path(settings: Settings) -> Path:
+    """The SQLite file of the time series."""
+    return data_folder(settings) / "metrics.db"
+
+
 def keys_path(settings: Settings) -> Path:
     """The SQLite file of the keys."""
     return _file(settings.keys.path) or data_folder(settings) / "keys.db"

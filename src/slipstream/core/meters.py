@@ -29,6 +29,7 @@ NAMES: dict[str, str] = {
     "upstream_stale_connections": "kept connections that turned out closed before a byte was received",
     "worker_restarts": "workers started again after they died",
     "local_restarts": "starts of the embedded model's process after it died",
+    "metrics_unshared": "processes that found no slab; their metrics are missing",
     "unexpected_errors": "errors of a kind that nobody planned for; each is in the log",
 }
 

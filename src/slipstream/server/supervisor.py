@@ -8,9 +8,11 @@ import contextlib
 import functools
 import logging
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -26,10 +28,13 @@ from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
+from slipstream.server.measuring import Measuring
 from slipstream.server.process import start_worker
 from slipstream.server.recording import Recorder
+from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
+from slipstream.server.worker_metrics import slab_folder
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
@@ -164,8 +169,22 @@ class Supervisor:
         _sweep_sockets(settings)
         listener = bind_unix(self._control_path)
         parts.callback(self._control_path.unlink, missing_ok=True)
+        self._measure(parts)
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
+        parts.callback(self._measuring.live.close)
+
+    def _measure(self, parts: contextlib.AsyncExitStack) -> None:
+        """The metrics: made before any worker starts, stored to the end when all are gone."""
+        settings = self._settings
+        self._measuring = Measuring(
+            slab_folder(self._control_path),
+            settings.server.workers,
+            self._counters,
+            keeper=SeriesKeeper(paths.series_path(settings)),
+            data_folder=paths.data_folder(settings),
+        )
+        parts.push_async_callback(self._measuring.aclose)
 
     async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
         """The embedded model, where it is on; it loads while the workers start."""
@@ -183,9 +202,13 @@ class Supervisor:
     async def _run_workers(self) -> None:
         """Return when the workers were told to end and every process is gone."""
         async with asyncio.TaskGroup() as running:
-            watching = running.create_task(self._watch_keys())
+            beside = [
+                running.create_task(self._watch_keys()),
+                running.create_task(self._measuring.run()),
+            ]
             await asyncio.wait([running.create_task(slot.run()) for slot in self._slots])
-            watching.cancel()
+            for task in beside:
+                task.cancel()
 
     def _stop(self, seconds: float) -> None:
         """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""
@@ -257,8 +280,15 @@ class Supervisor:
 
 
 def _sweep_sockets(settings: Settings) -> None:
-    """Delete the control sockets of servers that were killed. Live ones have registered before they bind."""
+    """Delete the control sockets and slabs of servers that were killed.
+
+    Live ones have registered before they bind.
+    """
     alive = {server.control for server in live.live_servers(settings)}
     for path in paths.state_folder(settings).glob("control-*.sock"):
         if str(path) not in alive:
             path.unlink(missing_ok=True)
+    folders = {slab_folder(Path(control)) for control in alive}
+    for folder in paths.state_folder(settings).glob("metrics-*"):
+        if folder not in folders:
+            shutil.rmtree(folder, ignore_errors=True)
