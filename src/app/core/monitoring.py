@@ -1,5 +1,6 @@
 """The guide's import path for `slipstream.monitoring`."""
 
+from slipstream.monitoring.performance_monitor import PerformanceMonitor
 from slipstream.monitoring.throughput import ThroughputMonitor
 
-__all__ = ["ThroughputMonitor"]
+__all__ = ["PerformanceMonitor", "ThroughputMonitor"]

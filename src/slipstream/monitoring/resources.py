@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from slipstream.core import clock
 from slipstream.monitoring import cgroup
+from slipstream.monitoring.gpu import Gpu, GpuReader
 
 RESCAN_NS = 5_000_000_000
 """How often the machine is searched for new processes of the tree; it costs 10 µs for each on the machine."""
@@ -57,6 +58,7 @@ class Resources(Struct, frozen=True, kw_only=True):
     open_files: int
     threads: int
     processes: int
+    gpus: tuple[Gpu, ...] = ()
 
     def gauges(self) -> Iterator[Value]:
         """What of it is a gauge of `core.metrics`."""
@@ -76,6 +78,8 @@ class Resources(Struct, frozen=True, kw_only=True):
         ):
             if value is not None:
                 yield name, {}, value
+        for gpu in self.gpus:
+            yield from gpu.gauges()
 
     def counters(self) -> Iterator[Value]:
         """What of it is a counter, since the first look."""
@@ -115,6 +119,7 @@ class ResourceReader:
         self._scanned_ns = 0
         self._looks: dict[_Key, _Look] = {}
         self._looked_ns = 0
+        self._gpus = GpuReader()
         self._machine = _machine()
         self._throttling = cgroup.throttling()
         self._disk = self._disk_host = self._network_host = Flow()
@@ -151,6 +156,7 @@ class ResourceReader:
             open_files=sum(look.open_files for look in looks.values()),
             threads=sum(look.threads for look in looks.values()),
             processes=len(looks),
+            gpus=tuple(self._gpus.read()),
         )
 
     def _count(self, looks: dict[_Key, _Look], now_ns: int) -> float | None:

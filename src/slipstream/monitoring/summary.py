@@ -142,8 +142,8 @@ def _average(readings: Readings, gauge: str) -> float | None:
 
 def _transfer(readings: Readings, inward: str, outward: str, labels: Labels) -> Transfer | None:
     come, gone = readings.total(inward, labels), readings.total(outward, labels)
-    if come is None and gone is None:
-        return None
+    if come is None and gone is None and readings.gauge("processes", {}) is None:
+        return None  # nobody has looked; who has looked and saw nothing move tells zeros
     return Transfer(
         readings.rate(inward, labels, RATE_SECONDS) or 0.0,
         readings.rate(outward, labels, RATE_SECONDS) or 0.0,

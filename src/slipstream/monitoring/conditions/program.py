@@ -5,7 +5,7 @@ what the known side decides (Kleene, 1938).
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from slipstream.config.settings import Slo
 from slipstream.core.alerts import Answer, Terms
@@ -55,6 +55,12 @@ class Program:
     Args:
         condition: its tree.
         slos: the objectives that `burn` asks of, by name.
+
+    Attributes:
+        condition: the tree.
+        expanded: shown with all its defaults.
+        terms: what its clauses ask of the state machine.
+        window_seconds: its longest window.
     """
 
     def __init__(self, condition: Condition, slos: Mapping[str, Slo]) -> None:
@@ -65,6 +71,7 @@ class Program:
         self.terms = Terms(
             condition.for_seconds * 1_000_000_000, condition.keep_seconds * 1_000_000_000, condition.no_data
         )
+        self.window_seconds = max(_windows(condition.when), default=0)
         self._when = compiler.truth(condition.when)
         self._clear = compiler.truth(condition.clear_when) if condition.clear_when is not None else None
         compared = _compared(condition.when)
@@ -282,6 +289,17 @@ def _compared(node: Truth) -> Amount | None:
             return _compared(operand)
         case Both(left, right) | Either(left, right):
             return _compared(left) or _compared(right)
+
+
+def _windows(node: Truth | Amount) -> Iterator[int]:
+    match node:
+        case Reading(_, _, _, window) | Absent(_, _, window) | Burn(_, window):
+            yield window
+        case Not(operand) | Negative(operand):
+            yield from _windows(operand)
+        case Both(left, right) | Either(left, right) | Compare(_, left, right) | Sum(_, left, right):
+            yield from _windows(left)
+            yield from _windows(right)
 
 
 def _opposite(said: bool | None) -> bool | None:
