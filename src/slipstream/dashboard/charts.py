@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from slipstream.core.metrics import METRICS, Metric
+from slipstream.core.tile import Tile
 
 Stat = Literal["p50", "p95", "p99", "rate", "average", "ratio"]
 """How a line is read: a quantile of a histogram, a counter a second, a gauge's mean, or a derived share."""
@@ -15,8 +16,6 @@ Stat = Literal["p50", "p95", "p99", "rate", "average", "ratio"]
 QUANTILES: dict[str, float] = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 LINES_BY_LABEL_MAX = 6
 """Most lines that one label makes: those with the most come first."""
-TILES_MAX = 64
-"""Most tiles and charts that users may add."""
 
 
 class Line(Struct, frozen=True):
@@ -61,16 +60,6 @@ class Chart(Struct, frozen=True):
     lines: tuple[Line, ...]
     optional: bool = False
     drawn: Literal["lines", "heat"] = "lines"
-
-
-class Tile(Struct, frozen=True):
-    """One number of the overview: `metric` as a bare condition would read it (`reading_of`)."""
-
-    title: str
-    metric: str
-    unit: str
-    owner: str = ""
-    """Whoever added it; empty for ours."""
 
 
 def _quantiles(metric: str, *stats: Stat, labels: dict[str, str] | None = None) -> tuple[Line, ...]:

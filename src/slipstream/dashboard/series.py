@@ -5,11 +5,11 @@ means of quantiles. It may read the stored past: not for an event loop.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from slipstream.core.histogram import Sketch, bounds, merged
+from slipstream.core.histogram import FIRST, PER_OCTAVE, Sketch, bounds, merged
 from slipstream.core.metrics import METRICS, OTHER
 from slipstream.core.readings import Labels, Point, Readings, Span
 from slipstream.dashboard.charts import LINES_BY_LABEL_MAX, QUANTILES, Chart, Line
@@ -218,16 +218,15 @@ def heat_of(points: Sequence[Point | None], scale: float) -> Heat:
 
 
 def heat_row(slot: int) -> int:
-    """The row that a bucket of the histogram belongs to."""
-    return max(0, slot - _FIRST_SLOT) // _SLOTS_A_ROW
+    """The row that a bucket of the histogram belongs to; what is below its range counts into the lowest."""
+    return max(0, slot - FIRST) // _SLOTS_A_ROW
 
 
 def _edge(row: int) -> float:
-    return bounds(_FIRST_SLOT + row * _SLOTS_A_ROW)[0]
+    return bounds(FIRST + row * _SLOTS_A_ROW)[0]
 
 
-_FIRST_SLOT = 2  # slots 0 and 1 hold what is below the range: they count into the lowest row
-_SLOTS_A_ROW = 32 // OCTAVE_ROWS
+_SLOTS_A_ROW = PER_OCTAVE // OCTAVE_ROWS
 
 
 def amount(value: float, unit: str) -> str:
@@ -263,7 +262,3 @@ def _short(value: float | None) -> float | None:
         return None
     return float(f"{value:.5g}")
 
-
-def column_of(times: Sequence[int], told: Mapping[int, float]) -> Column:
-    """Values by their time, on a grid."""
-    return [told.get(at) for at in times]

@@ -4,7 +4,7 @@ A viewer that does not keep up is dropped and counted; one more than there may b
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
@@ -13,7 +13,6 @@ from slipstream.core.histogram import Sketch
 from slipstream.core.metrics import RECORDED
 from slipstream.core.readings import Point
 from slipstream.monitoring.aggregate import Aggregate
-from slipstream.monitoring.meter import Meter
 
 VIEWERS_MAX = 16
 """Half of the connections that a worker has for pages: the other half stays free for the pages themselves."""
@@ -25,11 +24,16 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 
 
 class LiveFeed:
-    """Tells the newest second to all viewers. For one loop."""
+    """Tells the newest second to all viewers. For one loop.
 
-    def __init__(self, readings: Aggregate, meter: Meter) -> None:
-        self._readings = readings
-        self._meter = meter
+    Args:
+        frame: makes what is told; asked once a second, and only while somebody watches.
+        dropped: called for each viewer that is dropped.
+    """
+
+    def __init__(self, frame: Callable[[], object], dropped: Callable[[], None]) -> None:
+        self._frame = frame
+        self._dropped = dropped
         self._viewers: set[asyncio.Queue[bytes]] = set()
 
     @property
@@ -41,12 +45,12 @@ class LiveFeed:
         """A second is over: encode it, once, if anybody watches."""
         if not self._viewers:
             return
-        frame = b"event: frame\ndata: " + msgspec.json.encode(live_frame(self._readings)) + b"\n\n"
+        frame = b"event: frame\ndata: " + msgspec.json.encode(self._frame()) + b"\n\n"
         for viewer in list(self._viewers):
             if viewer.qsize() >= BEHIND_MAX:
                 self._viewers.discard(viewer)
                 viewer.put_nowait(_END)
-                self._meter.count("live_viewers_dropped")
+                self._dropped()
             else:
                 viewer.put_nowait(frame)
 

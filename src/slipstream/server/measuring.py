@@ -16,7 +16,7 @@ from slipstream.core.errors import SlipstreamError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.readings import Labels, Point, Span
 from slipstream.monitoring.aggregate import Aggregate, Source
-from slipstream.monitoring.live import LiveFeed
+from slipstream.monitoring.live import LiveFeed, live_frame
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
 from slipstream.monitoring.resources import ResourceReader, Value
@@ -69,12 +69,16 @@ class Measuring:
         self.readings = Aggregate(
             sources, self._own, now_ns=clock.monotonic_ns(), wall_ns=clock.wall_ns(), past=self._past
         )
-        self.live = LiveFeed(self.readings, self.meter)
+        self.live = LiveFeed(lambda: live_frame(self.readings), self.viewer_dropped)
         self._garbage = GcPauses(lambda ns: self.meter.observe("gc_pause", ns / 1e6, _PROCESS))
 
     def each_second(self, listener: Callable[[], None]) -> None:
         """Call `listener` after every look. It must be quick; our errors in it are logged and counted."""
         self._listeners.append(listener)
+
+    def viewer_dropped(self) -> None:
+        """A viewer of a live stream did not keep up."""
+        self.meter.count("live_viewers_dropped")
 
     async def run(self) -> None:
         """Look each second, until cancelled."""
