@@ -54,6 +54,8 @@ SIMULATED = {
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A real server with a simulated model."""
     with serving(tmp_path_factory.mktemp("guide"), **SIMULATED) as server:
+        while server.json("/_slipstream/metrics/summary?fresh=1")["memory"]["own"] is None:
+            pass  # its resources are first told when it is two seconds old
         yield server
 
 
@@ -258,6 +260,7 @@ def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str
     assert words[:2] == ["Current", "throughput:"]
     assert float(words[2]) == pytest.approx(100 / elapsed, rel=0.2)
     assert words[3:] == ["req/s"]
+    assert 100 / 65 <= space["throughput_monitor"].current  # the server's, over the last minute
 
     async def watched() -> None:
         async for request in space["throughput_monitor"].watch(get_requests()):

@@ -75,6 +75,7 @@ class PerformanceMonitor:
         `response_time{source="app"}`; a call that was cancelled or interrupted is not counted.
         """
         call = _Call(self._attachment.calls(), function)  # first: what is wrong here must not lose a result
+        self._stale = True
         with call:
             result = function()
         if inspect.isawaitable(result):
