@@ -267,10 +267,15 @@ class Aggregate:
             return gauge_point(wall_ns, track.values(first, last))
         return sketch_point(wall_ns, track.sketch(first, last, metric.scale))
 
-    def frames_between(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-        """First and last of the frames that ended after `start_ns` and up to `end_ns` of the wall clock."""
-        found = [frame for frame, wall in self._walls.items() if start_ns < wall <= end_ns]
-        return (min(found), max(found)) if found else None
+    def ended(self, after: int, wall_ns: int) -> tuple[int, int] | None:
+        """The last frame after `after` that had ended by `wall_ns`, and when it ended.
+
+        None where there is none. By frames, not by time: no clock that is set loses or doubles one.
+        """
+        last = self.frame
+        while last > after and self._walls.get(last, 0) > wall_ns:
+            last -= 1
+        return (last, self._walls[last]) if last > after else None
 
     def _fresh(self, name: str, labels: Labels, span: Span, since_ns: int) -> Iterator[Point]:
         keys = self.matching(name, labels)
