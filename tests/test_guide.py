@@ -22,7 +22,7 @@ from guide.calls import Block, Call
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "monitor", "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
+    "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
     "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
     "load_test", "stress_test", "alerts", "reports",
 }  # fmt: skip
@@ -54,6 +54,8 @@ SIMULATED = {
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     """A real server with a simulated model."""
     with serving(tmp_path_factory.mktemp("guide"), **SIMULATED) as server:
+        while server.json("/_slipstream/metrics/summary?fresh=1")["memory"]["own"] is None:
+            pass  # its resources are first told when it is two seconds old
         yield server
 
 
@@ -212,6 +214,29 @@ def test_concurrency(guide: str) -> None:
     assert most == 10
 
 
+def test_monitor(guide: str, live: Serving) -> None:
+    """Beside a running server the block's numbers are the server's: of the request that it made itself."""
+    space = run_block(guide, "monitor", generate_response=slipstream.generate_response, prompt="Hello")
+    took, answer = space["response_time"], space["response_time"].result
+    tokens, latency = space["token_usage"], space["model_latency"]
+
+    assert answer.model == "sim"
+    assert took >= answer.timings.total_ms > 0
+    assert tokens.output >= 6
+    assert tokens.by_model["sim"].output == tokens.output
+    assert 0 < latency.p50 <= latency <= latency.p99
+    assert latency.by_model["sim"] == latency
+    assert 0 < space["memory_usage"] < 100
+    assert space["memory_usage"].host > space["memory_usage"] / 2
+    assert space["disk_io"].written_total >= 0
+    assert space["network_io"].received_per_second >= 0
+    assert space["cache_hit_rate"] is None
+    told = live.json("/_slipstream/metrics/summary")
+    assert (told["source"], told["tokens"]["output"]) == ("server", tokens.output)
+    assert told["app"]["count"] == 1
+    assert told["app"]["p50"] == pytest.approx(took, rel=0.011)
+
+
 def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str]) -> None:
     """Around requests to a running server the block prints how many a second it answers."""
     answers: list[int] = []
@@ -235,6 +260,7 @@ def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str
     assert words[:2] == ["Current", "throughput:"]
     assert float(words[2]) == pytest.approx(100 / elapsed, rel=0.2)
     assert words[3:] == ["req/s"]
+    assert 100 / 65 <= space["throughput_monitor"].current  # the server's, over the last minute
 
     async def watched() -> None:
         async for request in space["throughput_monitor"].watch(get_requests()):

@@ -193,7 +193,7 @@ def test_the_past_comes_in_steps(house: House) -> None:
         house.meters[0].set("in_flight", second)
         house.meters[0].observe("ttft", 10.0 + second, "m")
         house.tick()
-    span = Span(WALL + 11 * SECOND, WALL + 31 * SECOND, 10.0)
+    span = Span(WALL + 10 * SECOND, WALL + 30 * SECOND, 10.0)
 
     assert [point.sum for point in house.aggregate.history("shed", {}, span)] == [20, 20]
     gauge = house.aggregate.history("in_flight", {}, span)[0]

@@ -23,6 +23,9 @@ TRACKS_MAX = 4096
 STEP_NS = 500_000_000
 """A difference between the clocks beyond which the wall clock is taken to have been set."""
 _MEMO_MAX = 1024
+_FINEST_NS = 10_000_000_000
+_STORED_NS = 15_000_000_000
+"""How soon what came is surely stored."""
 
 Key = tuple[int, tuple[str, ...]]
 """Number of a metric and the values of its labels."""
@@ -216,12 +219,18 @@ class Aggregate:
         return [dict(zip(RECORDED[number].labels, key[1], strict=True)) for key in self._keys(number)]
 
     def history(self, name: str, labels: Labels, span: Span) -> Sequence[Point]:
-        """A past range: of the last two hours from memory, where that has all of it; else as stored."""
+        """A past range: what is in memory from there, what is older as it was stored."""
         metric_named(name, "counter", "gauge", "histogram")
-        oldest = self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
-        if self._past is not None and span.start_ns < oldest:
-            return self._past(name, labels, span)
-        return list(self._fresh(name, labels, span))
+        oldest_ns = self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
+        if self._past is None or span.start_ns >= oldest_ns:
+            return list(self._fresh(name, labels, span, span.start_ns))
+        cut_ns = min(max(_cut(oldest_ns, self._wall_ns, span.step_seconds), span.start_ns), span.end_ns)
+        older = self._past(name, labels, Span(span.start_ns, cut_ns, span.step_seconds))
+        points = {point.wall_ns: point for point in older}
+        for point in self._fresh(name, labels, span, cut_ns):
+            before = points.get(point.wall_ns)
+            points[point.wall_ns] = point if before is None else _joined(before, point)
+        return list(points.values())
 
     # Inside.
 
@@ -258,19 +267,24 @@ class Aggregate:
             return gauge_point(wall_ns, track.values(first, last))
         return sketch_point(wall_ns, track.sketch(first, last, metric.scale))
 
-    def frames_between(self, start_ns: int, end_ns: int) -> tuple[int, int] | None:
-        """First and last of the frames that ended after `start_ns` and up to `end_ns` of the wall clock."""
-        found = [frame for frame, wall in self._walls.items() if start_ns < wall <= end_ns]
-        return (min(found), max(found)) if found else None
+    def ended(self, after: int, wall_ns: int) -> tuple[int, int] | None:
+        """The last frame after `after` that had ended by `wall_ns`, and when it ended.
 
-    def _fresh(self, name: str, labels: Labels, span: Span) -> Iterator[Point]:
+        None where there is none. By frames, not by time: no clock that is set loses or doubles one.
+        """
+        last = self.frame
+        while last > after and self._walls.get(last, 0) > wall_ns:
+            last -= 1
+        return (last, self._walls[last]) if last > after else None
+
+    def _fresh(self, name: str, labels: Labels, span: Span, since_ns: int) -> Iterator[Point]:
         keys = self.matching(name, labels)
         kind = metric_named(name).kind
         step_ns = max(1_000_000_000, int(span.step_seconds * 1e9))
         frames: dict[int, list[int]] = {}
         for frame, wall_ns in list(self._walls.items()):  # a thread may be asking
-            if span.start_ns <= wall_ns < span.end_ns:
-                frames.setdefault((wall_ns - span.start_ns) // step_ns, []).append(frame)
+            if since_ns < wall_ns <= span.end_ns:  # a frame tells of the second before it
+                frames.setdefault((wall_ns - 1 - span.start_ns) // step_ns, []).append(frame)
         for place in sorted(frames):
             first, last, wall_ns = min(frames[place]), max(frames[place]), span.start_ns + place * step_ns
             if kind == "gauge":
@@ -338,6 +352,25 @@ class Aggregate:
         track = self.tracks[key]
         assert isinstance(track, SketchTrack)
         return track
+
+
+def _cut(oldest_ns: int, now_ns: int, step_seconds: float) -> int:
+    """From when on a past range is told from memory, such that what is stored up to there is not told twice.
+
+    A stored point begins at a whole 10 s, minute or hour; those of a time that is not over are not there.
+    """
+    tier_ns = next((tier for tier in (3600, 60) if step_seconds >= tier), 10) * 1_000_000_000
+    cut_ns = -(-oldest_ns // tier_ns) * tier_ns
+    if cut_ns > now_ns - (_STORED_NS if tier_ns == _FINEST_NS else 0):
+        return oldest_ns // _FINEST_NS * _FINEST_NS  # a young server: nothing of its own is stored yet
+    return cut_ns
+
+
+def _joined(one: Point, other: Point) -> Point:
+    """Two parts of one step."""
+    sketch = merged(each for each in (one.sketch, other.sketch) if each is not None)
+    low, high = min(one.low, other.low), max(one.high, other.high)
+    return Point(one.wall_ns, one.sum + other.sum, one.count + other.count, low, high, sketch)
 
 
 def gauge_point(wall_ns: int, values: list[float]) -> Point | None:

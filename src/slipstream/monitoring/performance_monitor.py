@@ -9,6 +9,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from slipstream.core import clock
@@ -74,15 +75,14 @@ class PerformanceMonitor:
         `response_time{source="app"}`; a call that was cancelled or interrupted is not counted.
         """
         call = _Call(self._attachment.calls(), function)  # first: what is wrong here must not lose a result
-        try:
+        self._stale = True
+        with call:
             result = function()
-        except Exception:
-            self._end(call, failed=True)
-            raise
         if inspect.isawaitable(result):
             measured = self._measure(result, call)
             return measured if on_a_loop() else asyncio.run(measured)
-        return values.response_time(self._end(call, failed=False), result)
+        self._stale = True
+        return values.response_time(call.end(), result)
 
     def get_cpu_usage(self) -> Percent | None:
         """CPU of the server's process tree: percent of what it may use, average of 10 s; with `.host`."""
@@ -158,28 +158,31 @@ class PerformanceMonitor:
         if fresh:
             self._stale = False
 
-    def _end(self, call: "_Call", *, failed: bool) -> float:
-        self._stale = True
-        return call.end(failed=failed)
-
     async def _measure(self, result: Awaitable[T], call: "_Call") -> ResponseTime[T]:
-        try:
+        with call:
             value = await result
-        except Exception:
-            self._end(call, failed=True)
-            raise
-        return values.response_time(self._end(call, failed=False), value)
+        self._stale = True
+        return values.response_time(call.end(), value)
 
 
 class _Call:
-    """A call that is under way, and where it will be written down."""
+    """A call that is under way and where it will be written down; what its block raises counts as failed."""
 
     def __init__(self, calls: Calls, function: Callable[[], object]) -> None:
         self._calls = calls
         self._name = getattr(function, "__qualname__", type(function).__qualname__)
         self._begun_ns = clock.monotonic_ns()
 
-    def end(self, *, failed: bool) -> float:
+    def __enter__(self) -> None:
+        """It is under way since it was made."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception):
+            self.end(failed=True)
+
+    def end(self, *, failed: bool = False) -> float:
         """It has ended; the milliseconds that it took."""
         milliseconds = (clock.monotonic_ns() - self._begun_ns) / 1e6
         self._calls.add(self._name, milliseconds, failed=failed)

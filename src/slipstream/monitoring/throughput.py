@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from slipstream.core import clock
+from slipstream.monitoring.performance_monitor import PerformanceMonitor
 
 T = TypeVar("T")
 
@@ -64,9 +65,12 @@ class WindowedRate:
 class ThroughputMonitor:
     """Counts requests as they get done. Any number of threads and event loops may share one.
 
+    One that has tracked nothing itself tells the live server's throughput, where one lives.
+
     Args:
         window_seconds: what `current` looks back over.
         print_every: print the throughput after so many requests; 0 prints nothing.
+        server: URL or process id of the live server that is meant, where there are several.
 
     Example:
         monitor = ThroughputMonitor(print_every=100)
@@ -75,7 +79,7 @@ class ThroughputMonitor:
         print(monitor.current, monitor.total, monitor.average)
     """
 
-    def __init__(self, window_seconds: float = 60.0, *, print_every: int = 0) -> None:
+    def __init__(self, window_seconds: float = 60.0, *, print_every: int = 0, server: str = "") -> None:
         if not window_seconds >= 1e-6:
             raise ValueError("window_seconds must be more than 0")
         if print_every < 0:
@@ -86,12 +90,19 @@ class ThroughputMonitor:
         self._total = self._failed = self._running = 0
         self._began_ns: int | None = None
         self._last_ns = 0
+        self._served = PerformanceMonitor(server=server)
 
     @property
     def current(self) -> float | None:
-        """Requests a second over the window, or since the first began; None before any time has passed."""
+        """Requests a second over the window, or since the first began; None before any time has passed.
+
+        While nothing was tracked: those of the live server over the last minute, None without one. Raises
+        `ConfigurationError` then where several live and none was named.
+        """
         with self._lock:
-            return self._rate.rate(clock.monotonic_ns())
+            if self._began_ns is not None:
+                return self._rate.rate(clock.monotonic_ns())
+        return self._served.get_throughput()
 
     @property
     def average(self) -> float | None:
@@ -153,8 +164,8 @@ class ThroughputMonitor:
             self._running -= 1
 
     def __repr__(self) -> str:
-        current = self.current
-        rate = "nothing seen yet" if current is None else f"{current:.2f} req/s"
+        current = self.current if self._began_ns is not None else None
+        rate = "nothing tracked yet" if current is None else f"{current:.2f} req/s"
         return f"<ThroughputMonitor: {rate}, {self._total} done>"
 
 

@@ -18,6 +18,7 @@ from slipstream.core.metrics import INDEX, METRICS, RECORDED, SKETCH_SERIES_MAX,
 from slipstream.core.readings import Labels, Point, Span
 from slipstream.monitoring.aggregate import Aggregate, Key
 from slipstream.monitoring.meter import Meter
+from slipstream.monitoring.tracks import FRAMES
 from slipstream.store.series import FINEST, Row, Series, SeriesStore, stepped
 
 KEEP_BYTES = 512 * 1024 * 1024
@@ -44,6 +45,8 @@ class SeriesKeeper:
         self._waiting: deque[Batch] = deque()
         self._dropped = 0
         self._until_seconds = 0
+        self._frame = -1
+        self._used = 0
         self._rolled_seconds = 0
         self._sketched: set[Key] = set()
         self._writing: asyncio.Task[None] | None = None
@@ -58,16 +61,14 @@ class SeriesKeeper:
         """Once a second: every ten of them, take what has come and begin to store it."""
         now_seconds = readings.now_wall_ns() // 1_000_000_000
         until = now_seconds // FINEST * FINEST
-        if not self._until_seconds or abs(until - self._until_seconds) > 3600:
-            self._until_seconds = until  # the first look, or the clock was set
         if self._path is None or until == self._until_seconds:
             return
-        self._take(readings, until)
+        self._until_seconds = until
+        self._take(readings, until * 1_000_000_000)
         meter.count("series_points_dropped", by=self._dropped)
         self._dropped = 0
         meter.set("series_bytes_limit", self._keep_bytes)
-        if self._store is not None:
-            meter.set("series_bytes", self._used)
+        meter.set("series_bytes", self._used)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.get_running_loop().create_task(self._write(now_seconds))
 
@@ -93,8 +94,7 @@ class SeriesKeeper:
         if self._path is None:
             return
         now_seconds = readings.now_wall_ns() // 1_000_000_000
-        if self._until_seconds:
-            self._take(readings, now_seconds + 1)
+        self._take(readings, readings.now_wall_ns())
         if self._writing is not None:
             await asyncio.wait((self._writing,))
         await self._write(now_seconds)
@@ -105,16 +105,16 @@ class SeriesKeeper:
 
     # What is stored.
 
-    def _take(self, readings: Aggregate, until: int) -> None:
-        start, self._until_seconds = self._until_seconds, until
-        frames = readings.frames_between(start * 1_000_000_000, until * 1_000_000_000)
-        if frames is None:
+    def _take(self, readings: Aggregate, until_ns: int) -> None:
+        ended = readings.ended(self._frame, until_ns)
+        if ended is None:
             return
-        at = max(start, until - FINEST) // FINEST * FINEST
-        batch: Batch = list(self._rows(readings, frames, at))
+        last, wall_ns = ended
+        first, self._frame = max(self._frame + 1, last - FRAMES + 2), last
+        at = (wall_ns - 1) // 1_000_000_000 // FINEST * FINEST  # a frame tells of the second before it
         if len(self._waiting) >= WAITING_MAX:
             self._dropped += len(self._waiting.popleft())
-        self._waiting.append(batch)
+        self._waiting.append(list(self._rows(readings, (first, last), at)))
 
     def _rows(
         self, readings: Aggregate, frames: tuple[int, int], at: int
@@ -178,7 +178,6 @@ class SeriesKeeper:
         with self._lock:
             if self._store is None and self._path is not None:
                 self._store = SeriesStore(self._path)
-                self._used = self._store.used_bytes()
             return self._store
 
 

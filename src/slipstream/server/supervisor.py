@@ -275,8 +275,12 @@ class Supervisor:
     def _control_app(self) -> "Starlette":
         from slipstream.dashboard.pages import routes
         from slipstream.gateway.admin_api import control_app
+        from slipstream.gateway.metrics_api import metric_routes
+        from slipstream.gateway.prometheus import export_routes
 
-        return control_app(self._state, routes())
+        measuring = self._measuring
+        metrics = metric_routes(measuring.readings, measuring.live.watch)
+        return control_app(self._state, [*metrics, *export_routes(measuring.readings), *routes()])
 
 
 def _sweep_sockets(settings: Settings) -> None:
