@@ -40,7 +40,7 @@ def checked(tile: Tile) -> Tile:
 
 
 def added(tiles: tuple[Tile, ...], tile: Tile) -> tuple[Tile, ...]:
-    """`tiles` with a further one, in place of the one of its owner and title. Raises `BadRequest` at the most."""
+    """`tiles` with a further one, for the one of its owner and title. Raises `BadRequest` at the most."""
     others = tuple(each for each in tiles if (each.owner, each.title) != (tile.owner, tile.title))
     if len(others) >= TILES_MAX:
         raise BadRequest(

@@ -3,9 +3,8 @@
 Who may ask is decided by what each endpoint is wrapped in; the numbers come from the `Board`.
 """
 
-import contextlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import get_args
 
 import msgspec
@@ -24,7 +23,8 @@ PREFIX = "/_slipstream/dashboard"
 REQUESTS_MAX = 200
 BODY_BYTES_MAX = 4096
 RANGE_SECONDS_MAX = 5 * 366 * 86_400
-OUTCOMES = get_args(Outcome)
+_HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -63,25 +63,16 @@ class _Feed:
         )
 
     async def live(self, request: Request) -> Response:
-        frames = self._board.live.watch()
-        first = await anext(frames)  # a refusal is an answer of its own, not a broken stream
-
-        async def stream() -> AsyncIterator[bytes]:
-            async with contextlib.aclosing(frames):
-                yield first
-                async for frame in frames:
-                    yield frame
-
-        headers = {"cache-control": "no-store", "x-accel-buffering": "no", "x-content-type-options": "nosniff"}
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+        headers = {**_HEADERS, "x-accel-buffering": "no"}
+        return StreamingResponse(self._board.live.watch(), media_type="text/event-stream", headers=headers)
 
     async def requests(self, request: Request) -> Response:
         asked = request.query_params
         limit = int(_number(request, "limit", 50.0))
         if not 1 <= limit <= REQUESTS_MAX:
             raise BadRequest(f"`limit` must be a whole number from 1 to {REQUESTS_MAX}.", param="limit")
-        outcome = asked.get("outcome") or None
-        if outcome is not None and outcome not in OUTCOMES:
+        outcome = next((each for each in OUTCOMES if each == asked.get("outcome")), None)
+        if outcome is None and asked.get("outcome"):
             raise BadRequest(f"`outcome` is one of {', '.join(OUTCOMES)}.", param="outcome")
         where = RecordFilter(
             model=asked.get("model") or None,
@@ -132,5 +123,4 @@ def _scaled(request: Request, name: str, scale: float) -> int | None:
 
 
 def _json(value: object) -> Response:
-    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(msgspec.json.encode(value), media_type="application/json", headers=headers)
+    return Response(msgspec.json.encode(value), media_type="application/json", headers=_HEADERS)

@@ -112,7 +112,8 @@ class Reading:
 
     def whole(self, metric: str, labels: Labels) -> Sketch | None:
         """All values of a histogram within the range, as one sketch."""
-        return merged(p.sketch for p in self._points(metric, labels) if p is not None and p.sketch is not None)
+        points = [point for point in self._points(metric, labels) if point is not None]
+        return merged(point.sketch for point in points if point.sketch is not None)
 
     def _drawn(self, line: Line) -> list[Drawn]:
         if not line.by:
@@ -261,4 +262,3 @@ def _short(value: float | None) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.5g}")
-

@@ -4,7 +4,7 @@ A viewer that does not keep up is dropped and counted; one more than there may b
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
@@ -54,7 +54,7 @@ class LiveFeed:
             else:
                 viewer.put_nowait(frame)
 
-    def watch(self) -> AsyncIterator[bytes]:
+    def watch(self) -> AsyncGenerator[bytes, None]:
         """The frames from now on, as server-sent events. Raises `Unavailable` where too many watch."""
         if len(self._viewers) >= VIEWERS_MAX:
             raise Unavailable(
@@ -66,7 +66,7 @@ class LiveFeed:
         self._viewers.add(viewer)
         return self._frames(viewer)
 
-    async def _frames(self, viewer: asyncio.Queue[bytes]) -> AsyncIterator[bytes]:
+    async def _frames(self, viewer: asyncio.Queue[bytes]) -> AsyncGenerator[bytes, None]:
         try:
             yield b"retry: 2000\n\n"
             while (frame := await viewer.get()) != _END:

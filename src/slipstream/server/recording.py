@@ -15,7 +15,7 @@ from slipstream.config.settings import Recording
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
-from slipstream.store.records import RecordStore
+from slipstream.store.records import RecordFilter, RecordStore
 from slipstream.store.writer import RecordWriter
 
 _decode = msgspec.msgpack.Decoder(Record).decode
@@ -63,6 +63,12 @@ class Recorder:
     async def recent(self, limit: int) -> Sequence[Record]:
         """The latest committed records, newest first. Raises `StoreFailed`."""
         return await asyncio.to_thread(self._recent, limit) if self._writer is not None else ()
+
+    async def page(self, limit: int, before: str, where: RecordFilter) -> Sequence[Record]:
+        """Committed records that match, newest first, older than the one `before`. Raises `StoreFailed`."""
+        if self._writer is None:
+            return ()
+        return await asyncio.to_thread(lambda: self._opened().recent(limit, before=before, where=where))
 
     def health(self) -> dict[str, object]:
         """How the store does, as JSON-ready values."""

@@ -40,6 +40,8 @@ from slipstream.store.keys import KeyStore
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
+    from slipstream.dashboard.board import Board
+
 WORKER = (sys.executable, "-P", "-m", "slipstream.server.worker")
 """The command of a worker; `-P`: nothing is imported from the folder that we happen to be started in."""
 _KEYS_SECONDS = 0.5  # how often the keys are looked at; a revoked one must be refused within a second
@@ -172,7 +174,8 @@ class Supervisor:
         self._measure(parts)
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
-        parts.callback(self._measuring.live.close)
+        self._ending = parts.enter_context(contextlib.ExitStack())
+        self._ending.callback(self._measuring.live.close)
 
     def _measure(self, parts: contextlib.AsyncExitStack) -> None:
         """The metrics: made before any worker starts, stored to the end when all are gone."""
@@ -273,14 +276,34 @@ class Supervisor:
         self._announce(Announcement(self._url, required, login, self._local))
 
     def _control_app(self) -> "Starlette":
+        from slipstream.dashboard.feed import feed_routes
         from slipstream.dashboard.pages import routes
-        from slipstream.gateway.admin_api import control_app
+        from slipstream.gateway.admin_api import admin_only, control_app
         from slipstream.gateway.metrics_api import metric_routes
         from slipstream.gateway.prometheus import export_routes
 
         measuring = self._measuring
         metrics = metric_routes(measuring.readings, measuring.live.watch)
-        return control_app(self._state, [*metrics, *export_routes(measuring.readings), *routes()])
+        feed = feed_routes(self._board(), admin_only)
+        return control_app(self._state, [*metrics, *export_routes(measuring.readings), *feed, *routes()])
+
+    def _board(self) -> "Board":
+        """The dashboard on the metrics and records of this server."""
+        from slipstream.dashboard.board import Board
+        from slipstream.store.tiles import TileStore
+
+        measuring, recorder = self._measuring, self._recorder
+        board = Board(
+            lambda question: question(measuring.readings),
+            TileStore(paths.tiles_path(self._settings)),
+            requests=(lambda page: recorder.page(page.limit, page.before, page.where))
+            if self._settings.record.enabled
+            else None,
+            dropped=measuring.viewer_dropped,
+        )
+        measuring.each_second(board.live.tell)
+        self._ending.callback(board.live.close)
+        return board
 
 
 def _sweep_sockets(settings: Settings) -> None:

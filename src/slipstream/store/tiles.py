@@ -52,8 +52,8 @@ class TileStore:
             unfinished = self._path.with_suffix(".new")
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished.touch(mode=0o600)
                 with unfinished.open("wb") as file:
-                    os.chmod(file.fileno(), 0o600)
                     file.write(msgspec.json.encode(tiles))
                     file.flush()
                     os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 /* What the page shows, kept in its address: the range, the filters of the requests, whether charts are tables. */
 
 export const RANGES = [300, 900, 3600, 21_600, 86_400, 604_800, 2_592_000];
-export const LIVE_SECONDS = 900;
+export const LIVE_SECONDS = 300;
 const NAMES = { 300: "5m", 900: "15m", 3600: "1h", 21_600: "6h", 86_400: "24h", 604_800: "7d", 2_592_000: "30d" };
 export const FILTERS = ["model", "outcome", "route", "upstream", "min_ms"];
 

@@ -8,7 +8,7 @@ import { fromRecord, tokensPerSecond } from "./timing.js";
 import { moment } from "./units.js";
 import { strip, waterfall } from "./waterfall.js";
 
-const PAGE = 50;
+const PAGE = 20;
 const ROWS_MAX = 500;
 const UNSEEN = { id: "", model: "", finish: "", duration_ns: 0, prompt_tokens: null, output_tokens: null, cached_tokens: null };
 const OUTCOMES = ["served", "hit", "shared", "refused", "failed", "aborted"];
