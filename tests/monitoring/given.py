@@ -18,6 +18,9 @@ class Given:
     def now_wall_ns(self) -> int:
         return self.wall_ns
 
+    def fresh_since_ns(self) -> int:
+        return self.wall_ns
+
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
         value = self._value(name, labels, window_seconds)
         if isinstance(value, Sequence):

@@ -65,6 +65,10 @@ class Readings(Protocol):
         """The moment up to which everything is told."""
         ...
 
+    def fresh_since_ns(self) -> int:
+        """The moment from which on every second is told; what is older is told in steps of 10 s or more."""
+        ...
+
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
         """How much a counter has grown (a histogram: how many values); None where nothing was ever seen."""
         ...

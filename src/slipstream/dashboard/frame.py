@@ -11,7 +11,7 @@ from slipstream.core.metrics import METRICS, OTHER
 from slipstream.core.readings import Labels, Readings, derived
 from slipstream.core.tile import Tile
 from slipstream.dashboard.charts import QUANTILES, Chart, Line
-from slipstream.dashboard.series import SECOND_NS
+from slipstream.dashboard.series import QUANTILE_SECONDS, SECOND_NS
 
 MINUTE = 60.0
 GAUGE_SECONDS = 10.0
@@ -64,7 +64,7 @@ class Frame(Struct, frozen=True):
     Attributes:
         at: its end, seconds of the wall clock.
         tiles: the overview's numbers.
-        lines: chart -> line -> its value within that second.
+        lines: chart -> line -> its value within that second; a quantile's within the last 15.
         models, upstreams: rows of the tables.
         firing: alerts that fire now; None where nobody watches for any.
     """
@@ -177,7 +177,7 @@ def _lines(readings: Readings, line: Line) -> list[tuple[str, dict[str, str]]]:
 
 def _value(readings: Readings, line: Line, labels: Labels) -> float | None:
     if line.stat in QUANTILES:
-        sketch = readings.sketch(line.metric, labels, 1.0)
+        sketch = readings.sketch(line.metric, labels, QUANTILE_SECONDS)
         return sketch.quantile(QUANTILES[line.stat]) if sketch is not None else None
     if line.stat == "average":
         stats = readings.gauge_stats(line.metric, labels, 1.0)

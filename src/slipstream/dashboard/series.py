@@ -7,9 +7,10 @@ means of quantiles. It may read the stored past: not for an event loop.
 import math
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 
-from slipstream.core.histogram import FIRST, PER_OCTAVE, Sketch, bounds, merged
+from slipstream.core.histogram import FIRST, PER_OCTAVE, Sketch, bounds, merged, middle
 from slipstream.core.metrics import METRICS, OTHER
 from slipstream.core.readings import Labels, Point, Readings, Span
 from slipstream.dashboard.charts import LINES_BY_LABEL_MAX, QUANTILES, Chart, Line
@@ -20,9 +21,15 @@ POINTS_MAX = 2000
 """Most steps of one answer."""
 OCTAVE_ROWS = 4
 """Rows of the heat map for each doubling of time; a row is 8 buckets of the histogram."""
+STORED_STEP = 10
+"""Seconds of the shortest step that is stored; a shorter one shows the same value for as long."""
+QUANTILE_SECONDS = 15
+"""Quantiles tell of at least so many seconds up to a point: those of single requests say nothing."""
 SECOND_NS = 1_000_000_000
 
 Column = list[float | None]
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+"""A metric and its labels."""
 
 
 class Drawn(Struct, frozen=True):
@@ -89,12 +96,15 @@ class Reading:
     def __init__(self, readings: Readings, start_ns: int, end_ns: int, *, step: int) -> None:
         self._readings = readings
         self._step = step
-        step_ns = step * SECOND_NS
+        self._coarse = max(step, STORED_STEP)
+        coarse_ns, step_ns = self._coarse * SECOND_NS, step * SECOND_NS
         self._first = start_ns // step_ns
         self._count = max(1, min(POINTS_MAX + 1, -(-end_ns // step_ns) - self._first))
-        self._span = Span(self._first * step_ns, (self._first + self._count) * step_ns, float(step))
         self._now_ns = readings.now_wall_ns()
-        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], list[Point | None]] = {}
+        self._fresh_ns = -(-readings.fresh_since_ns() // coarse_ns) * coarse_ns  # nothing counts twice
+        self._known: dict[_Key, list[Point | None]] = {}
+        self._sketches: dict[_Key, list[Sketch]] = {}
+        self._quantiles: dict[_Key, dict[str, Column]] = {}
 
     @property
     def times(self) -> list[int]:
@@ -112,8 +122,8 @@ class Reading:
 
     def whole(self, metric: str, labels: Labels) -> Sketch | None:
         """All values of a histogram within the range, as one sketch."""
-        points = [point for point in self._points(metric, labels) if point is not None]
-        return merged(point.sketch for point in points if point.sketch is not None)
+        self._points(metric, labels)
+        return merged(self._sketches[_key(metric, labels)])
 
     def _drawn(self, line: Line) -> list[Drawn]:
         if not line.by:
@@ -133,8 +143,11 @@ class Reading:
             return self._shares(line.metric, labels)
         points = self._points(line.metric, labels)
         if line.stat in QUANTILES:
-            q = QUANTILES[line.stat]
-            return [_short(p.sketch.quantile(q)) if p is not None and p.sketch else None for p in points]
+            key = _key(line.metric, labels)
+            if key not in self._quantiles:
+                steps, scale = QUANTILE_SECONDS // self._step, METRICS[line.metric].scale
+                self._quantiles[key] = columns_of(rolling(points, steps, scale))
+            return self._quantiles[key][line.stat]
         if line.stat == "average":
             return [_short(p.sum / p.count) if p is not None and p.count else None for p in points]
         lived = self._lived()
@@ -165,15 +178,32 @@ class Reading:
         return max(1.0, min(float(self._step), (self._now_ns - begun_ns) / SECOND_NS))
 
     def _points(self, metric: str, labels: Labels) -> list[Point | None]:
-        key = metric, tuple(sorted(labels.items()))
+        key = _key(metric, labels)
         if key not in self._known:
+            self._sketches[key] = []
             column: list[Point | None] = [None] * self._count
-            for point in self._readings.history(metric, labels, self._span):
-                at = point.wall_ns // (self._step * SECOND_NS) - self._first
-                if 0 <= at < self._count:
-                    column[at] = point
             self._known[key] = column
+            step_ns = self._step * SECOND_NS
+            start_ns, end_ns = self._first * step_ns, (self._first + self._count) * step_ns
+            split_ns = min(max(self._fresh_ns, start_ns), end_ns)
+            if start_ns < split_ns:
+                start_ns -= start_ns % (self._coarse * SECOND_NS)
+                self._fill(key, column, Span(start_ns, split_ns, float(self._coarse)))
+            if split_ns < end_ns:
+                self._fill(key, column, Span(split_ns, end_ns, float(self._step)))
         return self._known[key]
+
+    def _fill(self, key: _Key, column: list[Point | None], span: Span) -> None:
+        """Put a part of the range into its steps; a longer stored step is spread over those it lasts."""
+        wide = max(1, round(span.step_seconds) // self._step)
+        for point in self._readings.history(key[0], dict(key[1]), span):
+            if point.sketch is not None:
+                self._sketches[key].append(point.sketch)
+            at = point.wall_ns // (self._step * SECOND_NS) - self._first
+            if wide > 1 and METRICS[key[0]].kind == "counter":
+                point = msgspec.structs.replace(point, sum=point.sum / wide)  # noqa: PLW2901
+            for place in range(max(at, 0), min(at + wide, self._count)):
+                column[place] = point
 
     def _takeaway(self, chart: Chart, drawn: Sequence[Drawn]) -> str:
         quantile = next((line for line in chart.lines if line.stat in QUANTILES and not line.by), None)
@@ -196,10 +226,58 @@ class Reading:
 def read(readings: Readings, charts: Sequence[Chart], start_ns: int, end_ns: int, *, points: int) -> Series:
     """All of `charts` over a range, in at most `points` steps; optional ones without data are left out."""
     step = step_for((end_ns - start_ns) / SECOND_NS, points)
+    if all(chart.drawn == "heat" for chart in charts):
+        step = max(step, STORED_STEP)
     reading = Reading(readings, start_ns, end_ns, step=step)
     pictures = [(chart, reading.picture(chart)) for chart in charts]
     shown = [picture for chart, picture in pictures if not chart.optional or picture.lines]
     return Series(start_ns / SECOND_NS, end_ns / SECOND_NS, step, reading.times, shown)
+
+
+def rolling(points: Sequence[Point | None], steps: int, scale: float) -> list[Sketch | None]:
+    """The values of each step and those before it, `steps` in all, as sketches; None where there are none."""
+    if steps <= 1:
+        return [point.sketch if point is not None else None for point in points]
+    column: list[Sketch | None] = []
+    buckets: dict[int, int] = {}
+    for at, point in enumerate(points):
+        left = points[at - steps] if at >= steps else None
+        for change, sign in ((point, 1), (left, -1)):
+            if change is not None and change.sketch is not None:
+                for slot, count in change.sketch.buckets.items():
+                    buckets[slot] = buckets.get(slot, 0) + sign * count
+                    if not buckets[slot]:
+                        del buckets[slot]
+        column.append(Sketch(dict(buckets), 0.0, scale) if buckets else None)
+    return column
+
+
+def columns_of(sketches: Sequence[Sketch | None]) -> dict[str, Column]:
+    """All quantiles of each sketch; each is sorted once, and one like the one before not at all."""
+    columns: dict[str, Column] = {name: [] for name in QUANTILES}
+    last: Sketch | None = None
+    told: list[float | None] = [None] * len(QUANTILES)
+    for sketch in sketches:
+        if sketch is None:
+            told = [None] * len(QUANTILES)
+        elif last is None or sketch.buckets != last.buckets:
+            told = [_short(value) for value in quantiles_of(sketch, tuple(QUANTILES.values()))]
+        last = sketch
+        for column, value in zip(columns.values(), told, strict=True):
+            column.append(value)
+    return columns
+
+
+def quantiles_of(sketch: Sketch, qs: Sequence[float]) -> list[float]:
+    """What `Sketch.quantile` tells of each of `qs`, which ascend, in one pass. The sketch holds something."""
+    ranks = [max(1, math.ceil(q * sketch.count)) for q in qs]
+    told: list[float] = []
+    seen = 0
+    for slot, count in sorted(sketch.buckets.items()):
+        seen += count
+        while len(told) < len(ranks) and seen >= ranks[len(told)]:
+            told.append(middle(slot) / sketch.scale)
+    return told
 
 
 def heat_of(points: Sequence[Point | None], scale: float) -> Heat:
@@ -246,6 +324,10 @@ def amount(value: float, unit: str) -> str:
     if unit.startswith("USD"):
         return f"${value:.3g}{unit[3:].replace('/', ' an ').replace('an h', 'an hour')}"
     return f"{value:,.0f} {unit}" if value >= 1000 else f"{value:.3g} {unit}".rstrip()
+
+
+def _key(metric: str, labels: Labels) -> _Key:
+    return metric, tuple(sorted(labels.items()))
 
 
 def _is_told(values: Column) -> bool:

@@ -148,6 +148,10 @@ class Aggregate:
         """The moment of the last look."""
         return self._wall_ns
 
+    def fresh_since_ns(self) -> int:
+        """The oldest look that is kept."""
+        return self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
+
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
         """Growth within the window; beyond two hours with what was stored."""
         metric_named(name, "counter", "histogram")

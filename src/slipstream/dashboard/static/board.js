@@ -18,7 +18,7 @@ const HEAT_POINTS = 140;
 const HEAT_EVERY = 5; // seconds
 const REQUESTS_EVERY = 2;
 const RESYNC_EVERY = 60;
-const AROUND_SECONDS = 5; // a click looks at no less than this
+const AROUND_SECONDS = 15; // what a point of a quantile tells of
 
 const $ = (id) => document.getElementById(id);
 const state = read(location.search);
@@ -141,8 +141,9 @@ function showMarks(found) {
 }
 
 function onFrame(frame) {
+  const grows = growsByFrames() && columns.step === 1;
   seconds += 1;
-  if (growsByFrames() && columns.step === 1) {
+  if (grows) {
     columns.push(frame, state.seconds);
     drawAll();
   }
@@ -150,8 +151,8 @@ function onFrame(frame) {
   models.tell(frame);
   showFiring(frame.firing);
   const step = Math.max(columns.step, HEAT_EVERY);
-  if (isLive() && !growsByFrames() && seconds % step === 0) load();
-  else if (growsByFrames() && seconds % RESYNC_EVERY === 0) load();
+  if (isLive() && !grows && seconds % step === 0) load();
+  else if (grows && seconds % RESYNC_EVERY === 0) load();
   else if (isLive() && seconds % HEAT_EVERY === 0) refreshHeat();
   if (isLive() && !requests.isRead && seconds % REQUESTS_EVERY === 0) requests.refresh();
   if (seconds % HEAT_EVERY === 0) alerts.refresh();
@@ -169,9 +170,11 @@ async function refreshHeat() {
 
 /** The requests of a moment of a chart; of a latency chart those that took long. */
 function pick(chart, at, values) {
-  const width = Math.max(columns.step, AROUND_SECONDS);
-  const lowest = chart.id === "response_time" ? Math.min(...values.filter((value) => value !== null)) : NaN;
-  showRequests({ since: Math.floor(at - (width - columns.step) / 2), until: Math.ceil(at + (width + columns.step) / 2), min_ms: Number.isFinite(lowest) ? Math.floor(lowest) : "" });
+  const width = Math.max(columns.step, AROUND_SECONDS); // up to the point, as it was measured
+  const known = values.filter((value) => value !== null);
+  const before = chart.unit === "ms" && known.length ? Math.max(...known) / 1000 : 0; // requests are listed by their arrival
+  const lowest = chart.id === "response_time" ? Math.min(...known) : NaN;
+  showRequests({ since: Math.floor(at + columns.step - width - before), until: at + columns.step, min_ms: Number.isFinite(lowest) ? Math.floor(lowest) : "" });
 }
 
 function pickCell(from, to, low) {

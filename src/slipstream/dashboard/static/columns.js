@@ -30,8 +30,11 @@ export class Columns {
     return [...(this.#charts.get(id) ?? new Map())].map(([label, values]) => ({ label, values }));
   }
 
-  /** The values that a tile's metric has in some chart: of quantiles the p95. null where no chart draws it. */
+  /** The values that a tile's metric has in some chart: of quantiles the p95, of the chart named like it the first or their sum. */
   behind(metric, charts) {
+    const own = charts.find(({ id }) => id === metric);
+    const drawn = own && [...(this.#charts.get(metric) ?? new Map()).values()];
+    if (drawn?.length && own.lines[0].stat === "rate") return own.lines[0].by ? summed(drawn) : drawn[0];
     for (const { id, lines } of charts) {
       const line = lines.find((each) => each.metric === metric && !each.by && ["p95", "average", "ratio"].includes(each.stat));
       const values = line && this.#charts.get(id)?.get(line.label);
@@ -62,4 +65,11 @@ export class Columns {
       }
     }
   }
+}
+
+function summed(columns) {
+  return columns[0].map((_, at) => {
+    const known = columns.map((values) => values[at]).filter((value) => value !== null);
+    return known.length ? known.reduce((sum, value) => sum + value, 0) : null;
+  });
 }

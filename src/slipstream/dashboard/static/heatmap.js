@@ -8,6 +8,11 @@ const LEFT = 54;
 const BOTTOM = 26;
 const HEIGHT = 220;
 
+function label(at, seconds) {
+  const told = moment(at, { date: seconds > 172_800 });
+  return seconds < 900 ? told : told.replace(/:\d\d$/, "");
+}
+
 export class HeatMap {
   #chart;
   #acts;
@@ -108,7 +113,7 @@ export class HeatMap {
     for (let at = 0; at < labels; at += 1) {
       const place = Math.round((at / labels) * this.#times.length);
       pen.textAlign = at ? "center" : "left";
-      pen.fillText(moment(this.#times[place]).replace(/:\d\d$/, ""), LEFT + place * column, HEIGHT - BOTTOM / 2 + 2);
+      pen.fillText(label(this.#times[place], this.#times.at(-1) - this.#times[0]), LEFT + place * column, HEIGHT - BOTTOM / 2 + 2);
     }
   }
 
