@@ -270,11 +270,12 @@ def columns_of(sketches: Sequence[Sketch | None]) -> dict[str, Column]:
 
 def quantiles_of(sketch: Sketch, qs: Sequence[float]) -> list[float]:
     """What `Sketch.quantile` tells of each of `qs`, which ascend, in one pass. The sketch holds something."""
-    ranks = [max(1, math.ceil(q * sketch.count)) for q in qs]
+    count = sketch.count
+    ranks = [max(1, math.ceil(q * count)) for q in qs]
     told: list[float] = []
     seen = 0
-    for slot, count in sorted(sketch.buckets.items()):
-        seen += count
+    for slot, many in sorted(sketch.buckets.items()):
+        seen += many
         while len(told) < len(ranks) and seen >= ranks[len(told)]:
             told.append(middle(slot) / sketch.scale)
     return told
