@@ -53,6 +53,17 @@ def test_rules_of_an_owner_are_replaced_together(store: AlertStore) -> None:
     assert list(store.states()) == [("me", "High")]
 
 
+def test_changed_condition_begins_anew(store: AlertStore) -> None:
+    """The state belongs to the condition: another severity keeps it, another condition does not."""
+    store.put_rule(RULE, 1)
+    store.save(Step(states=((RULE, AlertState(Phase.FIRING)),)))
+    store.put_rule(Rule("me", "High", RULE.condition, "info"), 2)
+    assert store.states() == {("me", "High"): AlertState(Phase.FIRING)}
+
+    store.put_rule(Rule("me", "High", "in_flight > 3", "info"), 3)
+    assert store.states() == {}
+
+
 def test_deleted_rule_is_gone(store: AlertStore) -> None:
     """Deleting says whether there was one."""
     store.put_rule(RULE, 1)

@@ -98,11 +98,7 @@ class AlertStore:
                 raise BadRequest(
                     f"There are {RULES_MAX} rules already.", hint="Delete some.", code="too_many_rules"
                 )
-            self._database.rows(
-                "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                "condition = excluded.condition, severity = excluded.severity",
-                (rule.owner, rule.name, rule.condition, rule.severity, wall_ns),
-            )
+            self._put_rule(rule, wall_ns)
 
     def put_rules_of(self, owner: str, rules: Sequence[Rule], wall_ns: int) -> None:
         """Make these the only rules of an owner."""
@@ -112,11 +108,7 @@ class AlertStore:
                 if rule.owner == owner and rule.name not in names:
                     self._delete(rule.owner, rule.name)
             for rule in rules:
-                self._database.rows(
-                    "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                    "condition = excluded.condition, severity = excluded.severity",
-                    (owner, rule.name, rule.condition, rule.severity, wall_ns),
-                )
+                self._put_rule(rule, wall_ns)
 
     def delete_rule(self, owner: str, name: str) -> bool:
         """Forget a rule and its state; whether there was one."""
@@ -231,6 +223,19 @@ class AlertStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _put_rule(self, rule: Rule, wall_ns: int) -> None:
+        """A rule whose condition changes begins anew."""
+        self._database.rows(
+            "DELETE FROM states WHERE (owner, name) = (?1, ?2) AND EXISTS (SELECT 1 FROM rules "
+            "WHERE (owner, name) = (?1, ?2) AND condition <> ?3)",
+            (rule.owner, rule.name, rule.condition),
+        )
+        self._database.rows(
+            "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "condition = excluded.condition, severity = excluded.severity",
+            (rule.owner, rule.name, rule.condition, rule.severity, wall_ns),
+        )
 
     def _delete(self, owner: str, name: str) -> bool:
         self._database.rows("DELETE FROM states WHERE (owner, name) = (?, ?)", (owner, name))

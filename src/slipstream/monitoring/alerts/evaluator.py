@@ -140,18 +140,19 @@ class Evaluator:
     ) -> None:
         """Watch these and no others. A rule whose condition stays the same stays where it stands.
 
-        `states` are where rules stand that are not watched yet.
+        With `states` they begin where those say, whatever they did before.
         """
         watches: dict[tuple[str, str], _Watch] = {}
         for rule in rules:
             key = rule.owner, rule.name
             known = self._watches.get(key)
-            if known is not None and known.rule.condition == rule.condition:
+            if states is not None:
+                watches[key] = _Watch(rule, states.get(key, AlertState()), self._slos)
+            elif known is not None and known.rule.condition == rule.condition:
                 known.rule = rule
                 watches[key] = known
             else:
-                state = (states or {}).get(key, AlertState()) if known is None else AlertState()
-                watches[key] = _Watch(rule, state, self._slos)
+                watches[key] = _Watch(rule, AlertState(), self._slos)
         self._watches = watches
 
     def set_silences(self, silences: Iterable[Silence]) -> None:
