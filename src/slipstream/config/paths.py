@@ -44,6 +44,11 @@ def records_path(settings: Settings) -> Path:
     return _file(settings.record.path) or data_folder(settings) / "records.db"
 
 
+def alerts_path(settings: Settings) -> Path:
+    """The SQLite file of the alerts."""
+    return _file(settings.alerts.path) or data_folder(settings) / "alerts.db"
+
+
 def series_path(settings: Settings) -> Path:
     """The SQLite file of the time series."""
     return data_folder(settings) / "metrics.db"

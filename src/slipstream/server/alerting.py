@@ -86,6 +86,7 @@ class Alerting:
         self._unsaved: list[Step] = []
         self._changed = asyncio.Event()
         self._failure = ""
+        self._is_closed = False
 
     @property
     def failure(self) -> str:
@@ -107,7 +108,7 @@ class Alerting:
 
     def look(self) -> None:
         """Ask all rules once; for whoever reads the metrics each second."""
-        if not self._settings.enabled:
+        if not self._settings.enabled or self._is_closed:
             return
         found = self.evaluator.look(self.readings, clock.monotonic_ns(), clock.wall_ns())
         self._count(found)
@@ -123,7 +124,8 @@ class Alerting:
             tasks.create_task(self._save_changes())
 
     async def aclose(self) -> None:
-        """Store what is not stored yet."""
+        """Store what is not stored yet; nothing is asked any more."""
+        self._is_closed = True
         if self._store is None:
             return
         try:
