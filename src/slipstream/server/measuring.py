@@ -87,7 +87,7 @@ class Measuring:
     async def aclose(self) -> None:
         """Store what is not stored yet, and leave nothing behind."""
         self._garbage.stop()
-        self._look()
+        self.readings.last_tick(clock.monotonic_ns(), clock.wall_ns())
         await self._keeper.aclose(self.readings)
         self._counters.leave()
         self._own.close()
@@ -110,11 +110,8 @@ class Measuring:
             return private_slab()
 
     async def _look_each_second(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         while True:
-            due = max(due + TICK_SECONDS, loop.time())
-            await asyncio.sleep(due - loop.time())
+            await asyncio.sleep(self.readings.seconds_to_next(clock.monotonic_ns()))
             if self._look():
                 self._keeper.keep(self.readings, self.meter)
 
