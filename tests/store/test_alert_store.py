@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from slipstream.core.alert_groups import Alert
-from slipstream.core.alerts import AlertState, Phase, Rule, Silence
+from slipstream.core.alerts import AlertState, Event, Mark, Phase, Rule, Silence
 from slipstream.core.errors import BadRequest
 from slipstream.core.outbox import Message, delivered
 from slipstream.store import alerts
-from slipstream.store.alerts import AlertStore, Event, Mark, Step, Told, group_of
+from slipstream.store.alerts import AlertStore, Step, Told, group_of
 
 RULE = Rule("me", "High", "response_time > 5000", "critical")
 

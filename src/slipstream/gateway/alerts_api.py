@@ -12,13 +12,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from slipstream.core import clock
-from slipstream.core.alerts import Rule, Severity, Silence
+from slipstream.core.alerts import Event, Mark, MarkKind, Rule, Severity, Silence
 from slipstream.core.errors import BadRequest
 from slipstream.core.outbox import Message
 from slipstream.gateway.admin_api import admin_only, json_response
 from slipstream.monitoring.alerts.backtest import Backtest
 from slipstream.monitoring.alerts.evaluator import RuleView
-from slipstream.store.alerts import Event, Mark, MarkKind
 
 BODY_BYTES_MAX = 64 * 1024
 ROWS_MAX = 1000

@@ -11,15 +11,14 @@ from msgspec import Struct
 
 from slipstream.core import clock
 from slipstream.core.alert_groups import Alert, Notification
-from slipstream.core.alerts import Rule, Silence
+from slipstream.core.alerts import Event, Mark, MarkKind, Rule, Silence
 from slipstream.core.errors import BadRequest
 from slipstream.core.outbox import Message, again
 from slipstream.monitoring.alerts.backtest import Backtest, backtest
 from slipstream.monitoring.alerts.evaluator import RuleView, message_of
-from slipstream.monitoring.conditions.program import compiled
+from slipstream.monitoring.conditions.program import Tested, tested
 from slipstream.monitoring.conditions.promql import rule_file
 from slipstream.server.alerting import Alerting
-from slipstream.store.alerts import Event, Mark, MarkKind
 
 NAME_MAX = 100
 TEXT_MAX = 500
@@ -40,15 +39,6 @@ class Overview(Struct, frozen=True):
     """Messages that were given up."""
     failure: str
     """Why the file cannot be used; empty where it can."""
-
-
-class Tested(Struct, frozen=True):
-    """What a condition says now."""
-
-    expanded: str
-    fires: bool | None
-    """None: no data to say so."""
-    value: str
 
 
 class AlertDesk:
@@ -91,9 +81,7 @@ class AlertDesk:
 
     def test(self, condition: str) -> Tested:
         """What a condition says now."""
-        program = compiled(condition, self._alerting.slos)
-        answer = program.ask(self._alerting.readings)
-        return Tested(program.expanded, answer.fires, program.shown(answer.value))
+        return tested(condition, self._alerting.slos, self._alerting.readings)
 
     async def backtest(self, condition: str, start_wall_ns: int, end_wall_ns: int) -> Backtest:
         """What a condition would have done; one at a time, in a thread."""

@@ -23,7 +23,7 @@ from slipstream.monitoring.alerts.evaluator import Evaluator, Look
 from slipstream.monitoring.conditions.program import compiled
 from slipstream.monitoring.meter import Meter
 from slipstream.server.outbox import Outbox
-from slipstream.store.alerts import AlertStore, Event, Step, Told, group_of
+from slipstream.store.alerts import AlertStore, Step, Told, group_of
 
 SAVE_AGAIN_SECONDS = 5.0
 UNSAVED_MAX = 2_000
@@ -114,7 +114,7 @@ class Alerting:
         self._count(found)
         for message in found.messages:
             self.outbox.put(message)
-        if found.states or found.changes or found.told:
+        if found.states or found.events or found.told:
             self._save(_step(found))
 
     async def run(self) -> None:
@@ -197,10 +197,10 @@ class Alerting:
         return store, kept
 
     def _count(self, found: Look) -> None:
-        for change in found.changes:
-            if change.phase is Phase.FIRING:
-                self._meter.count("alerts_fired", change.rule.severity)
-            _log.warning("%s: %s (%s)", change.phase.value, change.rule.name, change.value or "no data")
+        for event in found.events:
+            if event.phase is Phase.FIRING:
+                self._meter.count("alerts_fired", event.severity)
+            _log.warning("%s: %s (%s)", event.phase.value, event.name, event.value or "no data")
         if found.errors:
             self._meter.count("alert_errors", by=found.errors)
         for severity, count in self.evaluator.firing().items():
@@ -256,18 +256,7 @@ def _step(found: Look) -> Step:
     wall_ns = clock.wall_ns()
     return Step(
         states=found.states,
-        events=tuple(
-            Event(
-                each.wall_ns,
-                each.rule.owner,
-                each.rule.name,
-                each.rule.severity,
-                each.phase,
-                each.value,
-                each.expanded,
-            )
-            for each in found.changes
-        ),
+        events=found.events,
         told=tuple(Told(each.receiver, each.severity, wall_ns, each.told) for each in found.told),
     )
 

@@ -6,13 +6,13 @@ It decides nothing: what is to be stored comes as data, one `Step` a transaction
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from slipstream.core.alert_groups import Alert, Group
-from slipstream.core.alerts import RULES_MAX, AlertState, Phase, Rule, Severity, Silence
+from slipstream.core.alerts import RULES_MAX, AlertState, Event, Mark, Rule, Severity, Silence
 from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.outbox import Message
 from slipstream.store import migrations
@@ -24,23 +24,7 @@ MARKS_MAX = 10_000
 ROWS_MAX = 1_000
 """Most rows of one answer."""
 
-MarkKind = Literal["deploy", "config", "note"]
 T = TypeVar("T")
-
-
-class Event(Struct, frozen=True):
-    """Something that happened to a rule."""
-
-    wall_ns: int
-    owner: str
-    name: str
-    severity: Severity
-    phase: Phase
-    """What it became."""
-    value: str
-    condition: str
-    """Expanded."""
-    id: int = 0
 
 
 class Told(Struct, frozen=True):
@@ -50,16 +34,6 @@ class Told(Struct, frozen=True):
     severity: Severity
     sent_wall_ns: int
     alerts: dict[str, Alert]
-
-
-class Mark(Struct, frozen=True):
-    """A moment that charts show: a deploy, a change of settings, a note."""
-
-    wall_ns: int
-    kind: MarkKind
-    text: str
-    author: str = ""
-    id: int = 0
 
 
 class Step(Struct, frozen=True):
