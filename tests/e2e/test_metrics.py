@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import math
 import os
+import shutil
 import signal
 import time
 import urllib.parse
@@ -88,6 +89,25 @@ def test_totals_survive_the_death_of_a_worker(server: Serving) -> None:
     assert total(server, "requests") - before == 120
     assert total(server, "tokens_output", labels="model=sim") >= 120 * 8
     assert total(server, "slabs_lost") == 0
+    assert total(server, "metrics_unshared") == 0
+
+
+def test_slabs_that_are_deleted_cost_nothing(server: Serving) -> None:
+    """Somebody empties the folder: serving goes on, and a worker that starts later finds its slab again."""
+    before = total(server, "requests")
+    state = Path(server.environ["SLIPSTREAM__STATE_FOLDER"])
+    shutil.rmtree(next(state.glob("metrics-*")))
+    ask_many(server, 20)
+    eventually(lambda: len(list(state.glob("metrics-*/worker-*"))) == 4)
+    workers = server.json("/_slipstream/status")["workers"]
+    assert isinstance(workers, list)
+    restarts = workers[2]["restarts"]
+    os.kill(workers[2]["pid"], signal.SIGKILL)
+    eventually(lambda: server.json("/_slipstream/status")["workers"][2]["restarts"] == restarts + 1)  # type: ignore[index]
+    eventually(lambda: server.json("/_slipstream/status")["workers"][2]["state"] == "ready")  # type: ignore[index]
+    ask_many(server, 20)
+
+    eventually(lambda: total(server, "requests") - before == 40)
     assert total(server, "metrics_unshared") == 0
 
 

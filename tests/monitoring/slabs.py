@@ -38,9 +38,16 @@ class Measured:
 def served(model: str = "sim", ms: float = 100.0, **fields: object) -> Record:
     """The closed record of a streamed answer of ten tokens."""
     ns = int(ms * 1e6)
+    given: dict[str, object] = {
+        "outcome": "served", "status": 200, "prompt_tokens": 20, "output_tokens": 10, "cached_tokens": 4,
+        "stream": True, **fields,
+    }  # fmt: skip
+    steps = [
+        Step("open", 1000, ns // 5),
+        Step("first_byte", ns // 5, ns // 20),
+        Step("relay", ns // 4, ns // 2),
+    ]
     return Record(
         id="req_1", arrived_wall_ns=WALL_NS, route="chat/completions", model=model, upstream="local",
-        status=200, duration_ns=ns, first_token_ns=ns // 4, last_token_ns=ns, chunk_gap_mean_ns=ns // 12,
-        **{"outcome": "served", "prompt_tokens": 20, "output_tokens": 10, "cached_tokens": 4, "stream": True, **fields},
-        steps=[Step("open", 1000, ns // 5), Step("first_byte", ns // 5, ns // 20), Step("relay", ns // 4, ns // 2)],
+        duration_ns=ns, first_token_ns=ns // 4, last_token_ns=ns, chunk_gap_mean_ns=ns // 12, steps=steps, **given,
     )  # fmt: skip

@@ -44,7 +44,7 @@ def test_fires_tells_and_resolves() -> None:
     readings.values["in_flight"] = 1.0
     ended = seconds(evaluator, readings, *range(4, 12))
 
-    assert [change.phase for look in (*firing, *ended) for change in look.changes] == [
+    assert [change.phase for look in (*firing, *ended) for change in look.events] == [
         Phase.FIRING,
         Phase.RESOLVED,
     ]
@@ -54,7 +54,7 @@ def test_fires_tells_and_resolves() -> None:
     ]
     (end,) = notifications(ended)
     assert (end.receiver, end.status, end.resolved[0].ended_wall_ns) == ("ops", "resolved", 1004 * S)
-    assert firing[0].changes[0].value == "9"
+    assert firing[0].events[0].value == "9"
 
 
 def test_severity_decides_who_is_told() -> None:
@@ -125,7 +125,7 @@ def test_restart_neither_loses_nor_repeats() -> None:
 
     assert states["me", "Busy"].phase is Phase.FIRING
     assert notifications(later) == []
-    assert [change for look in later for change in look.changes] == []
+    assert [change for look in later for change in look.events] == []
 
 
 def test_restart_keeps_the_progress_of_for() -> None:

@@ -92,7 +92,7 @@ def test_forms(written: str, shown: str | None) -> None:
         ("1 < in_flight < 5", 14, "Comparisons do not chain.", "`and`"),
         ('requests{modle="x"} > 1', 9, "`requests` has no label `modle`.", "`model`"),
         ("requests{model=x} > 1", 15, "The value of a label stands in quotes.", 'model="…"'),
-        ('requests{model="x > 1', 15, "This string does not end.", ""),
+        ('requests{model="x > 1', 15, "This string does not end", ""),
         ("cpu_usage > 80 for", 18, "Here a time is needed, such as `5m`.", ""),
         ("cpu_usage > 80 for 5", 20, "A time needs its unit.", "s, m, min, h, d"),
         ("cpu_usage > 80 for 5m for 6m", 22, "`for` stands here for the second time.", ""),

@@ -9,7 +9,7 @@ from hypothesis import strategies as some
 
 from slipstream.config.settings import ModelPrice, Models, Monitoring, Settings, Upstream
 from slipstream.core.record import Record
-from slipstream.monitoring.prices import Above, Price, PriceBook, price_book, snapshot
+from slipstream.monitoring.prices import Above, Price, PriceBook, is_hosted, price_book, snapshot
 
 NOVEMBER_NS = 1_795_608_000 * 1_000_000_000
 
@@ -141,6 +141,21 @@ def test_snapshot_is_whole() -> None:
             assert 0 <= price.input < 1000
             assert price.output is None or 0 <= price.output < 1000
             assert price.cached is None or price.cached <= price.input
+
+
+@pytest.mark.parametrize(
+    ("url", "hosted"),
+    [
+        ("https://api.openai.com/v1", True),
+        ("https://my-team.openai.azure.com/openai", True),
+        ("http://127.0.0.1:8000/v1", False),
+        ("https://api.openai.com.example/v1", False),
+        ("nonsense", False),
+    ],
+)
+def test_hosted_or_ones_own(url: str, hosted: bool) -> None:
+    """A provider is known by its host, not by what looks like it."""
+    assert is_hosted(url) is hosted
 
 
 def test_names_of_callers_do_not_fill_memory() -> None:

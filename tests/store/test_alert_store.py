@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from slipstream.core.alert_groups import Alert
-from slipstream.core.alerts import AlertState, Phase, Rule, Silence
+from slipstream.core.alerts import AlertState, Event, Mark, Phase, Rule, Silence
 from slipstream.core.errors import BadRequest
 from slipstream.core.outbox import Message, delivered
 from slipstream.store import alerts
-from slipstream.store.alerts import AlertStore, Event, Mark, Step, Told, group_of
+from slipstream.store.alerts import AlertStore, Step, Told, group_of
 
 RULE = Rule("me", "High", "response_time > 5000", "critical")
 
@@ -51,6 +51,17 @@ def test_rules_of_an_owner_are_replaced_together(store: AlertStore) -> None:
 
     assert store.rules() == [RULE, other]
     assert list(store.states()) == [("me", "High")]
+
+
+def test_changed_condition_begins_anew(store: AlertStore) -> None:
+    """The state belongs to the condition: another severity keeps it, another condition does not."""
+    store.put_rule(RULE, 1)
+    store.save(Step(states=((RULE, AlertState(Phase.FIRING)),)))
+    store.put_rule(Rule("me", "High", RULE.condition, "info"), 2)
+    assert store.states() == {("me", "High"): AlertState(Phase.FIRING)}
+
+    store.put_rule(Rule("me", "High", "in_flight > 3", "info"), 3)
+    assert store.states() == {}
 
 
 def test_deleted_rule_is_gone(store: AlertStore) -> None:

@@ -49,6 +49,11 @@ def tiles_path(settings: Settings) -> Path:
     return data_folder(settings) / "dashboard.json"
 
 
+def alerts_path(settings: Settings) -> Path:
+    """The SQLite file of the alerts."""
+    return _file(settings.alerts.path) or data_folder(settings) / "alerts.db"
+
+
 def series_path(settings: Settings) -> Path:
     """The SQLite file of the time series."""
     return data_folder(settings) / "metrics.db"

@@ -20,6 +20,8 @@ Severity = Literal["info", "warning", "critical"]
 NoData = Literal["ok", "keep", "alert"]
 """What an unanswered question means: that all is well, that nothing has changed, or an alert."""
 
+MarkKind = Literal["deploy", "config", "note"]
+
 RESOLVED_NS = 15 * 60 * 1_000_000_000
 """How long a rule is shown as resolved."""
 
@@ -190,6 +192,33 @@ class Silence(Struct, frozen=True):
             and self.severity in {"", rule.severity}
             and fnmatch.fnmatchcase(rule.name, self.name)
         )
+
+
+class Event(Struct, frozen=True):
+    """A rule began or ceased to fire."""
+
+    wall_ns: int
+    owner: str
+    name: str
+    severity: Severity
+    phase: Phase
+    """What it became."""
+    value: str
+    """What was compared, with its unit; empty without data."""
+    condition: str
+    """Expanded, with its defaults."""
+    id: int = 0
+    """In the order of their happening, once stored."""
+
+
+class Mark(Struct, frozen=True):
+    """A moment that charts show: a deploy, a change of settings, a note."""
+
+    wall_ns: int
+    kind: MarkKind
+    text: str
+    author: str = ""
+    id: int = 0
 
 
 def is_silenced(rule: Rule, silences: Iterable[Silence], wall_ns: int) -> bool:

@@ -200,6 +200,7 @@ _OURSELVES = (
     _counter("alerts_dead", "messages", "Alert messages given up, kept to be looked at.", "receiver"),
     _counter("alert_errors", "", "Evaluations of a condition that failed."),
     _counter("export_errors", "", "Exports of metrics or traces that failed.", "exporter"),
+    _counter("export_dropped", "requests", "Requests whose trace was given up.", "exporter"),
     _gauge("alerts_firing", "alerts", "Alerts that are firing now.", "severity"),
     _gauge("series_bytes", "bytes", "Size of the stored time series."),
     _gauge("series_bytes_limit", "bytes", "Size at which the oldest points are dropped."),

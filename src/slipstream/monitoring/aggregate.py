@@ -14,6 +14,7 @@ from slipstream.core.histogram import Sketch, merged
 from slipstream.core.metrics import INDEX, RECORDED
 from slipstream.core.readings import GaugeStats, Labels, Point, Span, metric_named
 from slipstream.monitoring.meter import Meter
+from slipstream.monitoring.points import cut_between, gauge_point, joined, sketch_point
 from slipstream.monitoring.slab import Slab
 from slipstream.monitoring.slab_reader import Change, SlabReader
 from slipstream.monitoring.tracks import FRAMES, CounterTrack, GaugeTrack, SketchTrack, gauge_stats
@@ -22,10 +23,9 @@ TRACKS_MAX = 4096
 """Most series over all slabs."""
 STEP_NS = 500_000_000
 """A difference between the clocks beyond which the wall clock is taken to have been set."""
+OLDER_SECONDS = 60
+"""How long what was read from the file for a window of more than two hours is good for."""
 _MEMO_MAX = 1024
-_FINEST_NS = 10_000_000_000
-_STORED_NS = 15_000_000_000
-"""How soon what came is surely stored."""
 
 Key = tuple[int, tuple[str, ...]]
 """Number of a metric and the values of its labels."""
@@ -68,6 +68,7 @@ class Aggregate:
         self._now_ns = now_ns
         self._walls: dict[int, int] = {}
         self._memo: dict[object, object] = {}
+        self._old: dict[object, tuple[int, Sequence[Point]]] = {}
         self._broken: set[str] = set()
         self._by_metric: dict[int, list[Key]] = {}
 
@@ -89,6 +90,14 @@ class Aggregate:
         self._end(frame, wall_ns)
         self._memo.clear()
         return True
+
+    def seconds_to_next(self, now_ns: int) -> float:
+        """How long to sleep until the middle of the next frame, where a late waking does no harm."""
+        return 1.0 - ((now_ns - self._begun_ns) / 1e9 - 0.5) % 1.0
+
+    def last_tick(self, now_ns: int, wall_ns: int) -> None:
+        """Read every slab once more, even if the second is not over."""
+        self.tick(max(now_ns, self._begun_ns + (self.frame + 1) * 1_000_000_000), wall_ns)
 
     def _read(self, source: Source) -> None:
         try:
@@ -228,12 +237,14 @@ class Aggregate:
         oldest_ns = self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
         if self._past is None or span.start_ns >= oldest_ns:
             return list(self._fresh(name, labels, span, span.start_ns))
-        cut_ns = min(max(_cut(oldest_ns, self._wall_ns, span.step_seconds), span.start_ns), span.end_ns)
+        cut_ns = min(
+            max(cut_between(oldest_ns, self._wall_ns, span.step_seconds), span.start_ns), span.end_ns
+        )
         older = self._past(name, labels, Span(span.start_ns, cut_ns, span.step_seconds))
         points = {point.wall_ns: point for point in older}
         for point in self._fresh(name, labels, span, cut_ns):
             before = points.get(point.wall_ns)
-            points[point.wall_ns] = point if before is None else _joined(before, point)
+            points[point.wall_ns] = point if before is None else joined(before, point)
         return list(points.values())
 
     # Inside.
@@ -326,12 +337,16 @@ class Aggregate:
         if self._past is None:
             return ()
         memo = ("older", name, tuple(sorted(labels.items())), window_seconds)
-        if memo not in self._memo:
+        asked = self._old.get(memo)
+        if asked is None or self.frame - asked[0] >= OLDER_SECONDS:
             end_ns = self._walls.get(max(0, self.frame - FRAMES + 2), self._wall_ns)
             start_ns = self._wall_ns - int(window_seconds * 1e9)
             step_seconds = 3600.0 if window_seconds > 86_400 else 60.0
-            self._memo[memo] = self._past(name, labels, Span(start_ns, end_ns, step_seconds))
-        return self._memo[memo]  # type: ignore[return-value]
+            asked = self.frame, self._past(name, labels, Span(start_ns, end_ns, step_seconds))
+            if len(self._old) >= _MEMO_MAX:
+                self._old.clear()
+            self._old[memo] = asked
+        return asked[1]
 
     @staticmethod
     def _frames(window_seconds: float) -> int:
@@ -356,36 +371,3 @@ class Aggregate:
         track = self.tracks[key]
         assert isinstance(track, SketchTrack)
         return track
-
-
-def _cut(oldest_ns: int, now_ns: int, step_seconds: float) -> int:
-    """From when on a past range is told from memory, such that what is stored up to there is not told twice.
-
-    A stored point begins at a whole 10 s, minute or hour; those of a time that is not over are not there.
-    """
-    tier_ns = next((tier for tier in (3600, 60) if step_seconds >= tier), 10) * 1_000_000_000
-    cut_ns = -(-oldest_ns // tier_ns) * tier_ns
-    if cut_ns > now_ns - (_STORED_NS if tier_ns == _FINEST_NS else 0):
-        return oldest_ns // _FINEST_NS * _FINEST_NS  # a young server: nothing of its own is stored yet
-    return cut_ns
-
-
-def _joined(one: Point, other: Point) -> Point:
-    """Two parts of one step."""
-    sketch = merged(each for each in (one.sketch, other.sketch) if each is not None)
-    low, high = min(one.low, other.low), max(one.high, other.high)
-    return Point(one.wall_ns, one.sum + other.sum, one.count + other.count, low, high, sketch)
-
-
-def gauge_point(wall_ns: int, values: list[float]) -> Point | None:
-    """Looks at a gauge as one point; None of none."""
-    if not values:
-        return None
-    return Point(wall_ns, sum(values), len(values), min(values), max(values))
-
-
-def sketch_point(wall_ns: int, sketch: Sketch | None) -> Point | None:
-    """The values of one step as one point; None of none."""
-    if sketch is None or not sketch.buckets:
-        return None
-    return Point(wall_ns, sketch.sum, sketch.count, sketch.low or 0.0, sketch.high or 0.0, sketch)

@@ -141,6 +141,11 @@ KNOWN_MAX = 1024
 """Prices that are remembered: the names of models come from callers."""
 
 
+def is_hosted(url: str) -> bool:
+    """Whether an upstream's address is that of a provider whose prices are known."""
+    return snapshot().by_host(urlsplit(url).hostname or "") is not None
+
+
 def price_book(settings: Settings) -> PriceBook:
     """The prices for the upstreams that the settings name."""
     hosts = {name: urlsplit(each.url).hostname or "" for name, each in settings.models.upstreams.items()}

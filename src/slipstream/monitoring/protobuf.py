@@ -108,3 +108,29 @@ def _delimited(written: bytearray, number: int, content: bytes) -> None:
     written += varint(number << 3 | _DELIMITED_WIRE)
     written += varint(len(content))
     written += content
+
+
+def as_json(message: Message, schema: Schema) -> dict[str, object]:
+    """The same message as OTLP's JSON: names in camel case, 64-bit numbers as texts, bytes in hexadecimal."""
+    return {_camel(name): _json_of(schema[name], value) for name, value in message.items()}
+
+
+def _json_of(field: Field, value: object) -> object:
+    if field.repeated:
+        assert isinstance(value, Iterable)
+        return [_json_one(field.kind, each) for each in value]
+    return _json_one(field.kind, value)
+
+
+def _json_one(kind: "Kind | Schema", value: object) -> object:
+    if not isinstance(kind, str):
+        assert isinstance(value, Mapping)
+        return as_json(value, kind)
+    if kind in {"uint64", "fixed64", "sfixed64"}:
+        return str(value)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.title() for word in rest)

@@ -7,14 +7,10 @@ route, model and upstream. It does not know who reads the numbers.
 import math
 
 from slipstream.core import clock
-from slipstream.core.histogram import FIRST, OFFSET, PER_OCTAVE, index
 from slipstream.core.metrics import OTHER
 from slipstream.core.record import Record
+from slipstream.monitoring.meter import add
 from slipstream.monitoring.slab import Slab
-
-_LEAST, _MOST = 512, 2**44
-_SHIFT = 1 + FIRST - 1 - OFFSET
-_ceil, _log2 = math.ceil, math.log2
 
 PLANS_MAX = 512
 """Routes times models times upstreams that are remembered; more go to `__other__`."""
@@ -64,19 +60,19 @@ class RequestRecorder:
         else:
             if outcome == "failed":
                 self._failed(record)
-            _add(cells, response_time, record.duration_ns)
+            add(cells, response_time, record.duration_ns)
         first_token_ns = record.first_token_ns
         if first_token_ns is not None:
-            _add(cells, ttft, first_token_ns)
+            add(cells, ttft, first_token_ns)
             gap_ns = record.chunk_gap_mean_ns
             if gap_ns is not None:
-                _add(cells, itl, gap_ns)
+                add(cells, itl, gap_ns)
         if record.upstream:
             self._steps(record, upstream_time)
         if record.output_tokens is not None or record.prompt_tokens is not None:
             self._tokens(record, usage)
         if not begun_ns & 15:  # one of sixteen tells what this costs; to time each would cost a tenth of it
-            _add(cells, self._own_cost, clock.monotonic_ns() - begun_ns)
+            add(cells, self._own_cost, clock.monotonic_ns() - begun_ns)
 
     def _steps(self, record: Record, upstream_time: int) -> None:
         """What the way took before the first byte, apart from the model and from waiting for one."""
@@ -96,12 +92,12 @@ class RequestRecorder:
             elif name in _WAITS:
                 waited_ns += step.duration_ns
         if model_ns:
-            _add(self._cells, upstream_time, last_ns)
+            add(self._cells, upstream_time, last_ns)
             if relay_ns > 0:
-                _add(self._cells, self._overhead, relay_ns - model_ns - waited_ns)
+                add(self._cells, self._overhead, relay_ns - model_ns - waited_ns)
         waited_ns = record.queue_wait_ns or waited_ns
         if waited_ns:
-            _add(self._cells, self._queue_wait, waited_ns)
+            add(self._cells, self._queue_wait, waited_ns)
 
     def _tokens(self, record: Record, usage: list[int]) -> None:
         cells = self._cells
@@ -158,13 +154,3 @@ class RequestRecorder:
             if len(self._limits) < WORDS_MAX:
                 self._limits[word] = at
         self._cells[at] += 1
-
-
-def _add(cells: "memoryview[float]", at: int, ns: int) -> None:
-    """Add a duration to a histogram; `core.histogram.index` written out, for a call costs as much."""
-    if _LEAST < ns < _MOST:
-        cells[at] += ns
-        cells[at + _ceil(_log2(ns) * PER_OCTAVE) + _SHIFT] += 1
-    else:
-        cells[at] += max(ns, 0)
-        cells[at + 1 + index(ns)] += 1

@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError, StoreFailed
 from slipstream.core.meters import Counters
@@ -91,7 +93,7 @@ class Measuring:
     async def aclose(self) -> None:
         """Store what is not stored yet, and leave nothing behind."""
         self._garbage.stop()
-        self._look()
+        self.readings.last_tick(clock.monotonic_ns(), clock.wall_ns())
         await self._keeper.aclose(self.readings)
         self._counters.leave()
         self._own.close()
@@ -114,19 +116,19 @@ class Measuring:
             return private_slab()
 
     async def _look_each_second(self) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time()
         while True:
-            due = max(due + TICK_SECONDS, loop.time())
-            await asyncio.sleep(due - loop.time())
+            await asyncio.sleep(self.readings.seconds_to_next(clock.monotonic_ns()))
             if self._look():
                 self._keeper.keep(self.readings, self.meter)
 
     def _look(self) -> bool:
         """One look at all slabs; whether it made a new frame."""
-        for path, file in self._files.items():
-            with contextlib.suppress(OSError):
-                link_slab(path, file)  # somebody may have deleted it; a worker to come must find it
+        with contextlib.suppress(
+            OSError
+        ):  # somebody may have deleted them; a worker to come must find its own
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            for path, file in self._files.items():
+                link_slab(path, file)
         if not self.readings.tick(clock.monotonic_ns(), clock.wall_ns()):
             return False
         for listener in (self.live.tell, *self._listeners):
@@ -147,7 +149,7 @@ class Measuring:
                     self.meter.set(name, value, *labels.values())
                 for each in seen.counters():
                     self._count_up(each)
-        except OSError as error:  # psutil's own errors are no OSErrors: those it has handled
+        except (OSError, psutil.Error) as error:
             _log.error("resources cannot be watched: %s", error)
 
     def _count_up(self, counted: Value) -> None:

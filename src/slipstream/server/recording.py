@@ -6,7 +6,7 @@ It does not know when records are committed or deleted; that is the store's.
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,11 @@ class Recorder:
         self._writer = RecordWriter(path, settings, counters) if settings.enabled else None
         self._reader: RecordStore | None = None
         self._reader_lock = threading.Lock()
+        self._listeners: list[Callable[[Record], None]] = []
+
+    def each_record(self, listener: Callable[[Record], None]) -> None:
+        """Call `listener` with every record that comes. It must be quick and raise nothing."""
+        self._listeners.append(listener)
 
     def start(self) -> None:
         """Open the file and begin to write. Raises `ConfigurationError` for a file that is not ours."""
@@ -52,6 +57,8 @@ class Recorder:
                 self._counters.count("records_dropped")
             else:
                 self._writer.take(record)
+                for listener in self._listeners:
+                    listener(record)
 
     async def find(self, record_id: str) -> Record | None:
         """One record, committed or not. Raises `StoreFailed`."""

@@ -21,11 +21,13 @@ import slipstream
 from slipstream.config import live, paths
 from slipstream.config.settings import Settings
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError
+from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
 from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
+from slipstream.server.alert_desk import AlertDesk
+from slipstream.server.alerting import Alerting
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
 from slipstream.server.measuring import Measuring
@@ -39,8 +41,6 @@ from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-
-    from slipstream.dashboard.board import Board
 
 WORKER = (sys.executable, "-P", "-m", "slipstream.server.worker")
 """The command of a worker; `-P`: nothing is imported from the folder that we happen to be started in."""
@@ -99,6 +99,7 @@ class Supervisor:
             self._open_control(parts)
             parts.enter_context(self._heeding_signals())
             await self._open_local(parts)
+            await self._watch(parts)
             self._recorder.start()
             garbage.spare()
             parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
@@ -189,6 +190,19 @@ class Supervisor:
         )
         parts.push_async_callback(self._measuring.aclose)
 
+    async def _watch(self, parts: contextlib.AsyncExitStack) -> None:
+        """The alerts: asked after each look at the metrics."""
+        settings, measuring = self._settings, self._measuring
+        self._alerting = Alerting(
+            paths.alerts_path(settings), settings, measuring.readings, measuring.meter, url=self._url
+        )
+        self._desk = AlertDesk(self._alerting, list(settings.alerts.receivers))
+        await self._alerting.start()
+        with contextlib.suppress(StoreFailed):  # was told by the alerts
+            await self._desk.mark_start(slipstream.__version__, live.fingerprint(settings)[:8])
+        measuring.each_second(self._alerting.look)
+        parts.push_async_callback(self._alerting.aclose)
+
     async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
         """The embedded model, where it is on; it loads while the workers start."""
         from slipstream.wiring import local_enabled
@@ -208,6 +222,7 @@ class Supervisor:
             beside = [
                 running.create_task(self._watch_keys()),
                 running.create_task(self._measuring.run()),
+                running.create_task(self._alerting.run()),
             ]
             await asyncio.wait([running.create_task(slot.run()) for slot in self._slots])
             for task in beside:
@@ -279,31 +294,18 @@ class Supervisor:
         from slipstream.dashboard.feed import feed_routes
         from slipstream.dashboard.pages import routes
         from slipstream.gateway.admin_api import admin_only, control_app
+        from slipstream.gateway.alerts_api import alert_routes
         from slipstream.gateway.metrics_api import metric_routes
         from slipstream.gateway.prometheus import export_routes
+        from slipstream.server.board import server_board
 
         measuring = self._measuring
-        metrics = metric_routes(measuring.readings, measuring.live.watch)
-        feed = feed_routes(self._board(), admin_only)
-        return control_app(self._state, [*metrics, *export_routes(measuring.readings), *feed, *routes()])
-
-    def _board(self) -> "Board":
-        """The dashboard on the metrics and records of this server."""
-        from slipstream.dashboard.board import Board
-        from slipstream.store.tiles import TileStore
-
-        measuring, recorder = self._measuring, self._recorder
-        board = Board(
-            lambda question: question(measuring.readings),
-            TileStore(paths.tiles_path(self._settings)),
-            requests=(lambda page: recorder.page(page.limit, page.before, page.where))
-            if self._settings.record.enabled
-            else None,
-            dropped=measuring.viewer_dropped,
-        )
-        measuring.each_second(board.live.tell)
+        board = server_board(self._settings, measuring, self._recorder)
         self._ending.callback(board.live.close)
-        return board
+        metrics = metric_routes(measuring.readings, measuring.live.watch)
+        exports = export_routes(measuring.readings)
+        pages = [*feed_routes(board, admin_only), *routes()]
+        return control_app(self._state, [*metrics, *exports, *alert_routes(self._desk), *pages])
 
 
 def _sweep_sockets(settings: Settings) -> None:

@@ -6,13 +6,13 @@ It decides nothing: what is to be stored comes as data, one `Step` a transaction
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from slipstream.core.alert_groups import Alert, Group
-from slipstream.core.alerts import RULES_MAX, AlertState, Phase, Rule, Severity, Silence
+from slipstream.core.alerts import RULES_MAX, AlertState, Event, Mark, Rule, Severity, Silence
 from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.outbox import Message
 from slipstream.store import migrations
@@ -24,23 +24,7 @@ MARKS_MAX = 10_000
 ROWS_MAX = 1_000
 """Most rows of one answer."""
 
-MarkKind = Literal["deploy", "config", "note"]
 T = TypeVar("T")
-
-
-class Event(Struct, frozen=True):
-    """Something that happened to a rule."""
-
-    wall_ns: int
-    owner: str
-    name: str
-    severity: Severity
-    phase: Phase
-    """What it became."""
-    value: str
-    condition: str
-    """Expanded."""
-    id: int = 0
 
 
 class Told(Struct, frozen=True):
@@ -50,16 +34,6 @@ class Told(Struct, frozen=True):
     severity: Severity
     sent_wall_ns: int
     alerts: dict[str, Alert]
-
-
-class Mark(Struct, frozen=True):
-    """A moment that charts show: a deploy, a change of settings, a note."""
-
-    wall_ns: int
-    kind: MarkKind
-    text: str
-    author: str = ""
-    id: int = 0
 
 
 class Step(Struct, frozen=True):
@@ -98,11 +72,7 @@ class AlertStore:
                 raise BadRequest(
                     f"There are {RULES_MAX} rules already.", hint="Delete some.", code="too_many_rules"
                 )
-            self._database.rows(
-                "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                "condition = excluded.condition, severity = excluded.severity",
-                (rule.owner, rule.name, rule.condition, rule.severity, wall_ns),
-            )
+            self._put_rule(rule, wall_ns)
 
     def put_rules_of(self, owner: str, rules: Sequence[Rule], wall_ns: int) -> None:
         """Make these the only rules of an owner."""
@@ -112,11 +82,7 @@ class AlertStore:
                 if rule.owner == owner and rule.name not in names:
                     self._delete(rule.owner, rule.name)
             for rule in rules:
-                self._database.rows(
-                    "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                    "condition = excluded.condition, severity = excluded.severity",
-                    (owner, rule.name, rule.condition, rule.severity, wall_ns),
-                )
+                self._put_rule(rule, wall_ns)
 
     def delete_rule(self, owner: str, name: str) -> bool:
         """Forget a rule and its state; whether there was one."""
@@ -231,6 +197,19 @@ class AlertStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+    def _put_rule(self, rule: Rule, wall_ns: int) -> None:
+        """A rule whose condition changes begins anew."""
+        self._database.rows(
+            "DELETE FROM states WHERE (owner, name) = (?1, ?2) AND EXISTS (SELECT 1 FROM rules "
+            "WHERE (owner, name) = (?1, ?2) AND condition <> ?3)",
+            (rule.owner, rule.name, rule.condition),
+        )
+        self._database.rows(
+            "INSERT INTO rules VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "condition = excluded.condition, severity = excluded.severity",
+            (rule.owner, rule.name, rule.condition, rule.severity, wall_ns),
+        )
 
     def _delete(self, owner: str, name: str) -> bool:
         self._database.rows("DELETE FROM states WHERE (owner, name) = (?, ?)", (owner, name))

@@ -18,7 +18,6 @@ from slipstream.core.alert_groups import Notification
 from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.outbox import Message
 from slipstream.monitoring.alerts import payloads
-from slipstream.net import mail
 from slipstream.net.client import ClientOptions, HttpClient
 
 ALERT = "alert"
@@ -77,6 +76,8 @@ class Delivery:
 
     async def _deliver(self, receiver: Receiver, notification: Notification, message: Message) -> None:
         if receiver.kind == "mail":
+            from slipstream.net import mail
+
             letter = mail.written(
                 self._mail.sender,
                 receiver.to,
@@ -140,6 +141,8 @@ def _check_receiver(where: str, receiver: Receiver, mail_settings: Mail) -> None
                 f"`{where}` sends mail, and there is no mail server.",
                 hint='Write it in the settings: [mail] host = "…", sender = "…"',
             )
+        from slipstream.net import mail
+
         mail.written(mail_settings.sender, receiver.to, "", "")
         return
     url = receiver.url if not receiver.url_env else _url(receiver)

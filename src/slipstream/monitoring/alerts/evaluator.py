@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from slipstream.config.alerting import Alerts, Slo
 from slipstream.core.alert_groups import Alert, Group, Notification, Timing, tell
-from slipstream.core.alerts import AlertState, Phase, Rule, Severity, Silence, advance, is_silenced
+from slipstream.core.alerts import AlertState, Event, Phase, Rule, Severity, Silence, advance, is_silenced
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.outbox import Message
 from slipstream.core.readings import Readings
@@ -26,34 +26,16 @@ SAVE_NS = 5_000_000_000
 """How often the progress of `for` and `keep` is stored."""
 _LOOKS_PER_WINDOW = 600
 
-Told = tuple[Group, int]
-"""A group and the wall time at which it was told."""
-
-
-class Change(Struct, frozen=True):
-    """A rule that began or ceased to fire."""
-
-    rule: Rule
-    phase: Phase
-    wall_ns: int
-    value: str
-    expanded: str
-
 
 class Look(Struct, frozen=True):
     """What one look has changed, and what is to be sent."""
 
     states: tuple[tuple[Rule, AlertState], ...] = ()
-    changes: tuple[Change, ...] = ()
+    events: tuple[Event, ...] = ()
     told: tuple[Group, ...] = ()
     messages: tuple[Message, ...] = ()
     errors: int = 0
     """Conditions that could not be asked."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has to be stored."""
-        return not (self.states or self.told or self.messages)
 
 
 class RuleView(Struct, frozen=True):
@@ -140,18 +122,19 @@ class Evaluator:
     ) -> None:
         """Watch these and no others. A rule whose condition stays the same stays where it stands.
 
-        `states` are where rules stand that are not watched yet.
+        With `states` they begin where those say, whatever they did before.
         """
         watches: dict[tuple[str, str], _Watch] = {}
         for rule in rules:
             key = rule.owner, rule.name
             known = self._watches.get(key)
-            if known is not None and known.rule.condition == rule.condition:
+            if states is not None:
+                watches[key] = _Watch(rule, states.get(key, AlertState()), self._slos)
+            elif known is not None and known.rule.condition == rule.condition:
                 known.rule = rule
                 watches[key] = known
             else:
-                state = (states or {}).get(key, AlertState()) if known is None else AlertState()
-                watches[key] = _Watch(rule, state, self._slos)
+                watches[key] = _Watch(rule, AlertState(), self._slos)
         self._watches = watches
 
     def set_silences(self, silences: Iterable[Silence]) -> None:
@@ -160,7 +143,7 @@ class Evaluator:
 
     def look(self, readings: Readings, now_ns: int, wall_ns: int) -> Look:
         """Ask every rule that is due, once. `now_ns` is monotonic."""
-        states, changes, errors = [], [], 0
+        states, events, errors = [], [], 0
         for watch in self._watches.values():
             before = watch.state.phase
             errors += not self._ask(watch, readings, now_ns, wall_ns)
@@ -169,9 +152,9 @@ class Evaluator:
                 states.append((watch.rule, watch.state))
             after = watch.state.phase
             if after is not before and Phase.FIRING in {before, after}:
-                changes.append(self._change(watch, wall_ns))
+                events.append(_event(watch, wall_ns))
         told, messages = self._tell(now_ns, wall_ns)
-        return Look(tuple(states), tuple(changes), tuple(told), tuple(messages), errors)
+        return Look(tuple(states), tuple(events), tuple(told), tuple(messages), errors)
 
     def views(self, wall_ns: int) -> list[RuleView]:
         """All rules, those that fire first."""
@@ -203,10 +186,6 @@ class Evaluator:
         elapsed_ns = min(passed_ns or 0, watch.pace_ns + WATCHED_NS_MAX)
         watch.state = advance(watch.state, watch.program.terms, answer, elapsed_ns, wall_ns)
         return True
-
-    def _change(self, watch: _Watch, wall_ns: int) -> Change:
-        alert = watch.alert()
-        return Change(watch.rule, watch.state.phase, wall_ns, alert.value, alert.condition)
 
     def _tell(self, now_ns: int, wall_ns: int) -> tuple[list[Group], list[Message]]:
         firing: dict[Severity, dict[str, Alert]] = {"info": {}, "warning": {}, "critical": {}}
@@ -273,6 +252,13 @@ def message_of(notification: Notification, wall_ns: int) -> Message:
         payloads.subject(notification),
         msgspec.json.encode(notification),
         created_wall_ns=wall_ns,
+    )
+
+
+def _event(watch: _Watch, wall_ns: int) -> Event:
+    alert, rule = watch.alert(), watch.rule
+    return Event(
+        wall_ns, rule.owner, rule.name, rule.severity, watch.state.phase, alert.value, alert.condition
     )
 
 

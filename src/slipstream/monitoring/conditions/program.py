@@ -7,6 +7,8 @@ what the known side decides (Kleene, 1938).
 import math
 from collections.abc import Callable, Iterator, Mapping
 
+from msgspec import Struct
+
 from slipstream.config.settings import Slo
 from slipstream.core.alerts import Answer, Terms
 from slipstream.core.errors import ConfigurationError
@@ -95,6 +97,23 @@ class Program:
 def compiled(text: str, slos: Mapping[str, Slo]) -> Program:
     """The program of a condition. Raises `ConditionError`."""
     return Program(parse(text, slos), slos)
+
+
+class Tested(Struct, frozen=True):
+    """What a condition means, and what it says now."""
+
+    expanded: str
+    fires: bool | None
+    """None: there is no data to say so."""
+    value: str
+    """What was compared, with its unit; empty without data."""
+
+
+def tested(text: str, slos: Mapping[str, Slo], readings: Readings) -> Tested:
+    """Ask a condition once. Raises `ConditionError`."""
+    program = compiled(text, slos)
+    answer = program.ask(readings)
+    return Tested(program.expanded, answer.fires, program.shown(answer.value))
 
 
 class _Compiler:

@@ -26,7 +26,7 @@ _BLANK = re.compile(r"[ \t\r\n]*")
 _PATTERNS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("number", re.compile(r"(?:\d{1,18}(?:\.\d{1,18})?|\.\d{1,18})(?:[eE][+-]?\d{1,3}(?![\w.]))?", re.ASCII)),
     ("name", re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)),
-    ("string", re.compile(r'"(?:[^"\\\n]|\\["\\])*"')),
+    ("string", re.compile(r'"(?:[^"\\\x00-\x1f\x7f-\x9f\u2028\u2029]|\\["\\])*"')),
     ("sign", re.compile(r"<=|>=|==|!=|&&|\|\||[-<>+*/(){},%=!:;]")),
 )
 _MEANT = {"&&": "and", "||": "or", "!": "not", ";": ",", ":": "="}
@@ -69,7 +69,9 @@ def _token(text: str, at: int) -> Token:
             )
         return Token(kind, match[0], at, match.end())
     if text[at] == '"':
-        raise ConditionError("This string does not end.", text, at, hint='Close it with `"`.')
+        raise ConditionError(
+            "This string does not end, or holds what cannot be shown.", text, at, hint='Close it with `"`.'
+        )
     shown = text[at] if text[at].isprintable() else f"U+{ord(text[at]):04X}"
     raise ConditionError(f"The character {shown!r} has no meaning here.", text, at)
 
