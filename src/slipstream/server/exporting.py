@@ -10,11 +10,12 @@ import secrets
 
 import slipstream
 from slipstream.config.settings import Settings, Upstream
+from slipstream.core import clock
 from slipstream.models.openai import upstream_key
 from slipstream.monitoring.otlp_exporter import OtlpExporter
 from slipstream.monitoring.prices import is_hosted
 from slipstream.monitoring.upstream_scrape import UpstreamScraper
-from slipstream.server.measuring import Measuring
+from slipstream.server.measuring import TICK_SECONDS, Measuring
 from slipstream.server.recording import Recorder
 
 
@@ -25,6 +26,7 @@ class Exporting:
     """
 
     def __init__(self, settings: Settings, measuring: Measuring, recorder: Recorder) -> None:
+        self._readings = measuring.readings
         self._seconds = settings.monitoring.scrape_seconds
         self._exporter: OtlpExporter | None = None
         if settings.monitoring.otlp.url:
@@ -57,8 +59,10 @@ class Exporting:
                 tasks.create_task(scraper.run(self._seconds))
 
     async def aclose(self) -> None:
-        """Send what is left, for as long as one sending may take."""
+        """Send what is left, for as long as one sending may take; the last second is looked at first."""
         if self._exporter is not None:
+            await asyncio.sleep(TICK_SECONDS)
+            self._readings.tick(clock.monotonic_ns(), clock.wall_ns())
             await self._exporter.aclose()
 
 

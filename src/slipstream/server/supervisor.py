@@ -30,6 +30,7 @@ from slipstream.server.alert_desk import AlertDesk
 from slipstream.server.alerting import Alerting
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
+from slipstream.server.exporting import Exporting
 from slipstream.server.measuring import Measuring
 from slipstream.server.process import start_worker
 from slipstream.server.recording import Recorder
@@ -189,6 +190,8 @@ class Supervisor:
             data_folder=paths.data_folder(settings),
         )
         parts.push_async_callback(self._measuring.aclose)
+        self._exporting = Exporting(settings, self._measuring, self._recorder)
+        parts.push_async_callback(self._exporting.aclose)
 
     async def _watch(self, parts: contextlib.AsyncExitStack) -> None:
         """The alerts: asked after each look at the metrics."""
@@ -222,6 +225,7 @@ class Supervisor:
             beside = [
                 running.create_task(self._watch_keys()),
                 running.create_task(self._measuring.run()),
+                running.create_task(self._exporting.run()),
                 running.create_task(self._alerting.run()),
             ]
             await asyncio.wait([running.create_task(slot.run()) for slot in self._slots])
