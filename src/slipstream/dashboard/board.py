@@ -16,6 +16,7 @@ from slipstream.core.tile import Tile
 from slipstream.dashboard import series
 from slipstream.dashboard.charts import CHARTS, SECTIONS, TILES, Chart, chart_of
 from slipstream.dashboard.frame import Frame, frame
+from slipstream.dashboard.numbers import Numbers, numbers
 from slipstream.dashboard.series import SECOND_NS, Series
 from slipstream.monitoring.live import LiveFeed
 from slipstream.store.records import RecordFilter
@@ -116,6 +117,11 @@ class Board:
             shown(self.tiles.all()), charts(self.tiles.all()), SECTIONS, filters, now_ns / SECOND_NS,
             self._requests is not None, self._alerts,
         )  # fmt: skip
+
+    def numbers(self) -> Numbers:
+        """The numbers of all tiles now."""
+        tiles = shown(self.tiles.all())
+        return self._ask(lambda readings: numbers(readings, tiles, "server"))
 
     async def series(self, start_ns: int, end_ns: int, points: int, only: Sequence[str] = ()) -> Series:
         """The charts, or only some, over a range. Reads the stored past in a thread."""

@@ -34,6 +34,7 @@ def feed_routes(board: Board, guarded: Callable[[Endpoint], Endpoint]) -> list[B
     feed = _Feed(board)
     return [
         Route(PREFIX, guarded(feed.layout)),
+        Route(f"{PREFIX}/now", guarded(feed.now)),
         Route(f"{PREFIX}/series", guarded(feed.series)),
         Route(f"{PREFIX}/live", guarded(feed.live)),
         Route(f"{PREFIX}/requests", guarded(feed.requests)),
@@ -48,6 +49,9 @@ class _Feed:
 
     async def layout(self, request: Request) -> Response:
         return _json(self._board.layout())
+
+    async def now(self, request: Request) -> Response:
+        return _json(self._board.numbers())
 
     async def series(self, request: Request) -> Response:
         start = _number(request, "from")

@@ -27,7 +27,7 @@ const figures = new Map(); // chart id -> ChartFigure
 const tiles = new Tiles($("overview"));
 const models = new Models();
 const requests = new Requests({ changed: requestsChanged, range: () => (isLive() ? null : { from: state.from, to: state.to }) });
-const alerts = new Alerts({ changed: (found) => showMarks(found) });
+const alerts = new Alerts({ changed: loadMarks });
 let heat = null;
 let charts = [];
 let marks = [];
@@ -120,6 +120,7 @@ function build(layout) {
   const at = parts.findIndex((part) => part.id === "models");
   parts.splice(at, 0, ...(layout.records ? [requests.node] : []));
   $("sections").replaceChildren(...parts, ...(layout.alerts ? [alerts.node] : []));
+  if (layout.alerts) alerts.begin();
   requests.lay(layout.filters, state.requests);
   if (state.tables) showTables();
 }
@@ -135,9 +136,14 @@ function drawAll(takeaways = new Map()) {
   }
 }
 
-function showMarks(found) {
-  marks = found;
-  drawAll();
+/** Ask for the marks of what shows; the charts stay as they are. */
+async function loadMarks() {
+  await guarded(async () => {
+    const { times, step } = columns;
+    if (!times.length) return;
+    marks = await alerts.load(times[0], times.at(-1) + step);
+    drawAll();
+  });
 }
 
 function onFrame(frame) {
@@ -280,7 +286,7 @@ async function start() {
   await guarded(async () => {
     build(await api.layout());
     new api.Live({ frame: onFrame, state: showPulse, resumed: load }).start();
-    await Promise.all([load(), requests.refresh()]);
+    await Promise.all([load(), requests.refresh(), alerts.refresh()]);
   });
   document.body.classList.add("ready");
 }

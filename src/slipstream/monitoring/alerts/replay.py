@@ -41,6 +41,10 @@ class Replay:
         """The moment."""
         return self._now_ns
 
+    def fresh_since_ns(self) -> int:
+        """No second is known by itself here."""
+        return self._now_ns
+
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
         """Growth within the window; None before anything was seen."""
         window = self._window(name, labels, window_seconds)
