@@ -24,7 +24,7 @@ GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troublesho
 PENDING = {
     "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
     "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
-    "load_test", "stress_test", "alerts", "reports",
+    "load_test", "stress_test", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
 
@@ -270,3 +270,25 @@ def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str
     asyncio.run(watched())
     assert space["throughput_monitor"].total == 200
     assert space["throughput_monitor"].current > 0
+
+
+def test_alerts(guide: str, live: Serving) -> None:
+    """Beside a running server the block's rules are watched there, twice run as once, and outlive the script."""
+    alerts = [run_block(guide, "alerts")["alerts"] for _ in range(2)][-1]
+    told = {
+        rule["name"]: rule for rule in live.json("/_slipstream/alerts")["rules"] if rule["owner"] == "app"
+    }
+
+    assert {name: (rule["expanded"], rule["severity"]) for name, rule in told.items()} == {
+        "High Response Time": ("p95 of response_time over 1 min > 5 s", "warning"),
+        "High CPU Usage": ("avg of cpu_usage over 1 min > 80 %", "critical"),
+        "Low Throughput": ("throughput over 1 min < 10", "warning"),
+    }
+    for _ in range(3):
+        live.ask("Hello")
+    deadline = time.monotonic() + 20
+    while (low := {view.name: view for view in alerts.check()}["Low Throughput"]).phase != "firing":
+        assert time.monotonic() < deadline, low
+        time.sleep(0.1)
+    assert alerts.history()[0].name == "Low Throughput"
+    assert alerts.test("response_time > 5000").fires in {None, False}
