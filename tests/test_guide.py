@@ -22,7 +22,7 @@ from guide.calls import Block, Call
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
+    "response_time_profiler", "batching", "resource_profiler", "memory_pool",
     "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
     "load_test", "stress_test", "reports",
 }  # fmt: skip
@@ -270,6 +270,40 @@ def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str
     asyncio.run(watched())
     assert space["throughput_monitor"].total == 200
     assert space["throughput_monitor"].current > 0
+
+
+def test_dashboard(guide: str, live: Serving) -> None:
+    """Beside a running server the block's metrics and rules are on its page, twice run as once."""
+    dashboard = [run_block(guide, "dashboard")["dashboard"] for _ in range(2)][-1]
+    page = dashboard.serve()
+    layout = live.json("/_slipstream/dashboard")
+    rules = {
+        each["name"]: each
+        for each in live.json("/_slipstream/alerts")["rules"]
+        if each["owner"] == "dashboard"
+    }
+
+    assert page == live.url + "/dashboard"
+    assert live.get("/dashboard")[0] == 200
+    assert [(each["title"], each["metric"], each["unit"]) for each in layout["tiles"] if each["owner"]] == [
+        ("Response Time", "response_time", "ms"),
+        ("CPU Usage", "cpu_usage", "%"),
+        ("Memory Usage", "memory_usage", "%"),
+        ("Token Throughput", "token_throughput", "tokens/s"),
+    ]
+    assert {name: rule["expanded"] for name, rule in rules.items()} == {
+        "High Response Time": "p95 of response_time over 1 min > 5 s",
+        "High CPU Usage": "avg of cpu_usage over 1 min > 80 %",
+        "Low Cache Hit Rate": "cache_hit_rate over 5 min < 50 %",
+    }
+    live.ask("Hello")
+    deadline = time.monotonic() + 20
+    while (seen := dashboard.snapshot())["Response Time"] is None or seen["CPU Usage"] is None:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.1)
+    assert seen.source == "server"
+    assert seen["response_time"] >= 20.0  # the model's time to first token
+    assert {rule.name for rule in seen.alerts} == set(rules)
 
 
 def test_alerts(guide: str, live: Serving) -> None:

@@ -39,6 +39,7 @@ TABLE: dict[str, Row] = {
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),
     "simulate": Row("slipstream.cli.simulate:simulate", "Run a scripted model server, for dry runs."),
+    "top": Row("slipstream.cli.top:top", "Show what a running server does, live."),
     "version": Row("slipstream.cli.version:version", "Show the versions of everything that matters here."),
 }
 

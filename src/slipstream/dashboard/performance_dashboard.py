@@ -59,7 +59,8 @@ class PerformanceDashboard:
     on the server's page. Alone it is on a page that this process serves of its own numbers.
 
     Args:
-        owner: whose metrics and alerts these are; a title is its own within its owner's.
+        owner: whose metrics and alerts these are; a title is its own within its owner's. It is not that of
+            `PerformanceAlerts`, whose rules of the same names may have another severity.
         server: URL or process id of the live server that is meant, where there are several.
 
     Every method raises `ConfigurationError` where several servers live and none is named.
@@ -71,7 +72,7 @@ class PerformanceDashboard:
         print(dashboard.serve(), dashboard.snapshot(), sep="\\n")
     """
 
-    def __init__(self, owner: str = "app", *, server: str = "") -> None:
+    def __init__(self, owner: str = "dashboard", *, server: str = "") -> None:
         self._owner = owner
         self._attachment = Attachment(server)
         self._alerts = PerformanceAlerts(owner, server=server)

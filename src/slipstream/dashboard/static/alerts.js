@@ -6,7 +6,7 @@ import { moment, span } from "./units.js";
 
 const PREFIX = "/_slipstream/alerts";
 const SILENCES = [["1 hour", 3600], ["8 hours", 28_800], ["1 day", 86_400], ["1 week", 604_800]];
-const ORDER = { firing: 0, keeping: 1, pending: 2, inactive: 3 };
+const ORDER = { firing: 0, pending: 1, resolved: 2, inactive: 3 };
 const EVENTS = 30;
 const RULE_COLUMNS = ["Rule", "State", "Value", "Condition", "Silence"];
 
@@ -78,7 +78,8 @@ export class Alerts {
   #rule(rule, silences) {
     const kind = rule.error ? "warn" : { firing: rule.severity === "info" ? "warn" : "bad", pending: "warn" }[rule.phase] ?? (rule.has_data ? "good" : "dull");
     const since = rule.started_wall_ns ? ` since ${moment(rule.started_wall_ns / 1e9)}` : "";
-    const state = rule.error ? "cannot be asked" : rule.phase === "inactive" ? (rule.has_data ? "quiet" : "no data") : rule.phase + since;
+    const isQuiet = !["firing", "pending"].includes(rule.phase);
+    const state = rule.error ? "cannot be asked" : isQuiet ? (rule.has_data ? "quiet" : "no data") : rule.phase + since;
     return el("tr", {}, el("th", { scope: "row" }, rule.name, el("span", { class: "by" }, ` ${rule.severity} · ${rule.owner}`)),
       el("td", {}, el("span", { class: `outcome is-${kind}` }, state)), el("td", {}, rule.value || "–"),
       el("td", { class: "rule-condition" }, rule.error || rule.expanded), el("td", {}, this.#silence(rule, silences)));
