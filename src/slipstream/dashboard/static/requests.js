@@ -172,7 +172,7 @@ export class Requests {
     if (isOpen) {
       const { record, timing } = row;
       const facts = el("p", { class: "row-facts" }, [record.route, record.stream ? "streamed" : "whole", record.key_id && `key ${record.key_id}`,
-        record.error_type && `${record.error_type} ${record.error_code ?? ""}`, record.queue_wait_ns && `waited ${duration(record.queue_wait_ns)}`,
+        record.error_type && `${record.error_type} ${record.error_code ?? ""}`, record.queue_wait_ns > 1e6 && `waited ${duration(record.queue_wait_ns)}`,
         record.in_flight && `${record.in_flight} in flight at arrival`].filter(Boolean).join(" · "));
       const detail = el("tr", { class: "row-detail" }, el("td", { colspan: String(COLUMNS.length) }, waterfall(timing), facts));
       row.node.after(detail);
