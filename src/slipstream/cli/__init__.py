@@ -43,6 +43,7 @@ TABLE: dict[str, Row] = {
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),
     "simulate": Row("slipstream.cli.simulate:simulate", "Run a scripted model server, for dry runs."),
     "stress": Row("slipstream.cli.stress:stress", "Find the limit of a server."),
+    "top": Row("slipstream.cli.top:top", "Show what a running server does, live."),
     "version": Row("slipstream.cli.version:version", "Show the versions of everything that matters here."),
 }
 

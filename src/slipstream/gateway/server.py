@@ -70,6 +70,11 @@ class GatewayServer:
         """Requests that are being answered."""
         return self._api.in_flight
 
+    @property
+    def oldest_ns(self) -> int:
+        """How long the oldest of them has been under way; 0 where there is none."""
+        return self._api.oldest_ns
+
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept connections on a bound and listening socket."""
         loop = asyncio.get_running_loop()
