@@ -22,7 +22,7 @@ from guide.calls import Block, Call
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "monitor", "dashboard", "response_time_profiler", "batching", "resource_profiler", "memory_pool",
+    "monitor", "dashboard", "batching", "resource_profiler", "memory_pool",
     "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
     "load_test", "stress_test", "alerts", "reports",
 }  # fmt: skip
@@ -244,3 +244,26 @@ def test_throughput(guide: str, live: Serving, capsys: pytest.CaptureFixture[str
     asyncio.run(watched())
     assert space["throughput_monitor"].total == 200
     assert space["throughput_monitor"].current > 0
+
+
+@pytest.mark.model
+def test_response_time_profiler(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The block prints an empty profile; once its function was called, the model's step is the bottleneck."""
+    space = run_block(
+        guide,
+        "response_time_profiler",
+        model=slipstream.model,
+        preprocess_prompt=slipstream.preprocess_prompt,
+        postprocess_response=slipstream.postprocess_response,
+    )
+    assert "Bottleneck: None" in capsys.readouterr().out
+
+    async def main() -> list[str]:
+        return [await space["profile_slow_response"](f"Count to {number}.") for number in (2, 3)]
+
+    assert all(asyncio.run(main()))
+    profile = space["profiler"].get_profile_data()
+    assert set(profile.step_timings) == {"preprocessing", "model_request", "postprocessing"}
+    assert profile.step_timings["model_request"].count == 2
+    assert profile.bottleneck == "model_request"
+    assert profile.bottleneck.share > 0.5
