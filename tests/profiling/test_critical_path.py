@@ -9,8 +9,7 @@ from slipstream.profiling.tail import tail_shares
 
 
 def span(trace: Trace, name: str, start_ns: int, end_ns: int, *children: Span) -> Span:
-    made = Span(name, "", trace, 1)
-    made.start_ns, made.end_ns = start_ns, end_ns
+    made = Span(name, "", trace, 1, start_ns, end_ns)
     made.children.extend(children)
     return made
 
@@ -31,7 +30,8 @@ def spans(draw: st.DrawFn, depth: int = 0) -> Span:
     start_ns = draw(st.integers(0, 1_000))
     made = span(NOWHERE, draw(st.sampled_from("abcdef")), start_ns, start_ns + draw(st.integers(0, 1_000)))
     if depth < 4:
-        made.children.extend(draw(st.lists(spans(depth + 1), max_size=4)))
+        children = draw(st.lists(spans(depth + 1), max_size=4))
+        made.children.extend(sorted(children, key=lambda child: child.start_ns))
     return made
 
 

@@ -193,7 +193,7 @@ def test_exceptions_and_cancellation_pass_and_are_noted() -> None:
 
     assert sorted(trace.root.error for trace in data.traces) == ["CancelledError", "LookupError"]
     assert data.step_timings["wait"].errors == 2
-    assert profiler.current() is None
+    assert profiler.current.get() is None
 
 
 def test_a_stream_ends_at_its_last_item(time_: Clock) -> None:

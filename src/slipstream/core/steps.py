@@ -6,12 +6,16 @@ Times are nanoseconds of `core.clock`, which mean nothing in another process.
 
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from slipstream.core import clock
 
 SPANS_MAX = 10_000
 """Spans that one trace keeps; later ones are summed up by name in `Trace.overflow`."""
 DEPTH_MAX = 128
 """Deeper spans, of a recursion, are summed up too: their time stays with the span above."""
+BEYOND = DEPTH_MAX + 1
+"""The depth of a span that found no room."""
 NAMES_MAX = 1_000
 """Names of steps that are told apart; later ones count as `OTHER`."""
 OTHER = "__other__"
@@ -20,29 +24,27 @@ KINDS = ("", "cpu", "queue", "pool", "upstream", "loop", "io")
 """What a step spends its time on, where its author says so."""
 
 
-class Span:
+class Span(Struct, eq=False):
     """One stretch of time within a trace.
 
     Attributes:
         name, kind: what it is, and what it waits for (one of `KINDS`).
+        depth: spans above it.
         start_ns, end_ns: `end_ns` is 0 while it is open.
         first_ns: when the first item of a stream came, 0 for none.
         error: name of the exception's type that ended it, empty for none.
         children: spans that began within it, in the order of their beginnings.
     """
 
-    __slots__ = ("children", "depth", "end_ns", "error", "first_ns", "kind", "name", "start_ns", "trace")
-
-    def __init__(self, name: str, kind: str, trace: "Trace", depth: int) -> None:
-        self.name = name
-        self.kind = kind
-        self.trace = trace
-        self.depth = depth
-        self.children: list[Span] = []
-        self.first_ns = 0
-        self.error = ""
-        self.end_ns = 0
-        self.start_ns = clock.monotonic_ns()
+    name: str
+    kind: str
+    trace: "Trace"
+    depth: int
+    start_ns: int
+    end_ns: int = 0
+    first_ns: int = 0
+    error: str = ""
+    children: list["Span"] = []
 
     @property
     def duration_ns(self) -> int:
@@ -53,14 +55,6 @@ class Span:
         """The first item of a stream is here; later calls change nothing."""
         self.first_ns = self.first_ns or clock.monotonic_ns()
 
-    def end(self, error: str = "") -> bool:
-        """It is over; False if it had been over already."""
-        if self.end_ns:
-            return False
-        self.end_ns = clock.monotonic_ns()
-        self.error = error
-        return True
-
 
 class Trace:
     """All that was timed of one call: a tree under `root`.
@@ -68,7 +62,7 @@ class Trace:
     Attributes:
         size: spans in the tree.
         overflow: what did not fit, by name: count and nanoseconds.
-        late: spans that ended after the root; their time beyond it belongs to nobody.
+        late: spans that were still open when the root ended; they end with it.
     """
 
     __slots__ = ("late", "overflow", "root", "size")
@@ -77,16 +71,17 @@ class Trace:
         self.size = 1
         self.late = 0
         self.overflow: dict[str, list[int]] = {}
-        self.root = Span(name, kind, self, 0)
+        self.root = Span(name, kind, self, 0, clock.monotonic_ns())
 
-    def open(self, parent: Span, name: str, kind: str) -> Span | None:
-        """A span within `parent`; None where the trace is full: then use `count` when it is over."""
+    def open(self, parent: Span, name: str, kind: str) -> Span:
+        """A span within `parent`. Where the trace is full it stands in no tree: `count` it afterwards."""
         depth = parent.depth + 1
-        if self.size >= SPANS_MAX or depth > DEPTH_MAX:
-            return None
-        self.size += 1
-        span = Span(name, kind, self, depth)
-        parent.children.append(span)
+        span = Span(name, kind, self, depth, clock.monotonic_ns())
+        if self.size < SPANS_MAX and depth <= DEPTH_MAX:
+            self.size += 1
+            parent.children.append(span)
+        else:
+            span.depth = BEYOND
         return span
 
     def count(self, name: str, duration_ns: int) -> None:
@@ -97,14 +92,6 @@ class Trace:
         found[0] += 1
         found[1] += duration_ns
 
-    def close(self) -> None:
-        """The call is over: what is still open within it ends with it, and is counted as late."""
-        end_ns = self.root.end_ns
-        for span in self.spans():
-            if not span.end_ns:
-                span.end_ns = end_ns
-                self.late += 1
-
     def spans(self) -> Iterator[Span]:
         """Every span as it would be read: one, what is within it, the next."""
         waiting = [self.root]
@@ -112,3 +99,8 @@ class Trace:
             span = waiting.pop()
             yield span
             waiting.extend(reversed(span.children))
+
+
+ENDED = Trace("ended")
+"""What spans belong to whose call is over and was worked in."""
+ENDED.root.end_ns = ENDED.root.start_ns

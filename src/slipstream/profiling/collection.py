@@ -6,14 +6,16 @@ are many. Safe to call from several threads.
 
 import random
 import threading
-from collections.abc import Iterator
+from collections import Counter
 
 from slipstream.core.histogram import index
-from slipstream.core.steps import NAMES_MAX, OTHER, Span, Trace
+from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Trace
 from slipstream.profiling.critical_path import own_time_ns
 
 WAITING_MAX = 256
 """Traces that wait to be worked in."""
+DURATIONS_MAX = 1_024
+"""Durations of one name that wait to be worked in."""
 KEPT_MAX = 512
 """Traces kept whole, a uniform sample (Vitter's algorithm R): critical path and tail are told from them."""
 KEPT_SPANS_MAX = 200_000
@@ -23,33 +25,44 @@ SLOWEST_MAX = 10
 
 
 class Sums:
-    """What is known of all spans of one name; times in nanoseconds."""
+    """What is known of all spans of one name; times in nanoseconds. Right after `settle`."""
 
-    __slots__ = ("buckets", "count", "errors", "kind", "max_ns", "own_ns", "total_ns")
+    __slots__ = ("_durations", "buckets", "children_ns", "count", "errors", "kind", "max_ns", "total_ns")
 
     def __init__(self, kind: str = "") -> None:
         self.kind = kind
         self.count = self.errors = 0
-        self.total_ns = self.own_ns = self.max_ns = 0
-        self.buckets: dict[int, int] = {}
+        self.total_ns = self.children_ns = self.max_ns = 0
+        self.buckets: Counter[int] = Counter()
+        self._durations: list[int] = []
 
-    def add(self, duration_ns: int, own_ns: int, *, is_error: bool = False) -> None:
-        """One more span."""
-        self.count += 1
-        self.errors += is_error
-        self.total_ns += duration_ns
-        self.own_ns += own_ns
-        self.max_ns = max(self.max_ns, duration_ns)
-        slot = index(duration_ns)
-        self.buckets[slot] = self.buckets.get(slot, 0) + 1
+    @property
+    def own_ns(self) -> int:
+        """Their time that nothing within them covers."""
+        return self.total_ns - self.children_ns
+
+    def add(self, duration_ns: int) -> None:
+        """One more span; worked in with many others, which costs a quarter of one by one."""
+        durations = self._durations
+        durations.append(duration_ns)
+        if len(durations) >= DURATIONS_MAX:
+            self.settle()
 
     def add_many(self, count: int, total_ns: int) -> None:
         """Spans of which only the sum is known; their mean stands for each."""
         self.count += count
         self.total_ns += total_ns
-        self.own_ns += total_ns
-        slot = index(total_ns / count)
-        self.buckets[slot] = self.buckets.get(slot, 0) + count
+        self.buckets[index(total_ns / count)] += count
+
+    def settle(self) -> None:
+        """Work in what was added."""
+        durations = self._durations
+        if durations:
+            self.count += len(durations)
+            self.total_ns += sum(durations)
+            self.max_ns = max(self.max_ns, *durations)
+            self.buckets.update(map(index, durations))
+            durations.clear()
 
 
 class Collection:
@@ -86,27 +99,40 @@ class Collection:
                 self._work_in()
 
     def settle(self) -> None:
-        """Work in what waits."""
+        """Work in all that waits."""
         with self._lock:
             self._work_in()
+            for sums in (*self.steps.values(), *self.roots.values()):
+                sums.settle()
 
     def _work_in(self) -> None:
         for trace in self._waiting:
-            trace.close()
             self.calls += 1
-            self.late += trace.late
             self._sum(trace)
             self._keep(trace)
         self._waiting.clear()
 
     def _sum(self, trace: Trace) -> None:
+        root, steps = trace.root, self.steps
         for span in trace.spans():
-            sums = self._sums(self.roots if span is trace.root else self.steps, span.name, span.kind)
-            own_ns = own_time_ns(span) if span.children else span.duration_ns
-            sums.add(span.duration_ns, own_ns, is_error=bool(span.error))
+            duration_ns = span.end_ns - span.start_ns
+            if not span.end_ns:
+                span.end_ns = max(root.end_ns, span.start_ns)
+                duration_ns = span.end_ns - span.start_ns
+                trace.late += 1
+            span.trace = ENDED  # no cycle is left: what is not kept is freed at once
+            sums = steps.get(span.name) if span is not root else None
+            if sums is None:
+                sums = self._sums(self.roots if span is root else steps, span.name, span.kind)
+            sums.add(duration_ns)
+            if span.children:
+                sums.children_ns += duration_ns - own_time_ns(span)
+            if span.error:
+                sums.errors += 1
+        self.late += trace.late
         for name, (count, total_ns) in trace.overflow.items():
             self.not_kept += count
-            self._sums(self.steps, name, "").add_many(count, total_ns)
+            self._sums(steps, name, "").add_many(count, total_ns)
 
     @staticmethod
     def _sums(table: dict[str, Sums], name: str, kind: str) -> Sums:
@@ -134,9 +160,3 @@ class Collection:
         while self._kept_spans > KEPT_SPANS_MAX and len(kept) > 1:
             gone = kept.pop(self._random.randrange(len(kept)))
             self._kept_spans -= gone.size
-
-
-def each_span(traces: list[Trace]) -> Iterator[Span]:
-    """Every span of several traces."""
-    for trace in traces:
-        yield from trace.spans()

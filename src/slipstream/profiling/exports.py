@@ -25,7 +25,7 @@ def to_speedscope(traces: Iterable[Trace], name: str = "slipstream") -> bytes:
     for trace in traces:
         root = trace.root
         events: list[dict[str, Any]] = []
-        _speedscope_events(root, root.start_ns, frames, events)
+        _speedscope_events(trace, frames, events)
         profiles.append(
             {
                 "type": "evented",
@@ -80,16 +80,16 @@ def to_collapsed(traces: Iterable[Trace]) -> str:
     return "".join(f"{stack} {round(own_ns / 1e3)}\n" for stack, own_ns in sorted(sums.items()))
 
 
-def _speedscope_events(
-    root: Span, base_ns: int, frames: dict[str, int], events: list[dict[str, Any]]
-) -> None:
+def _speedscope_events(trace: Trace, frames: dict[str, int], events: list[dict[str, Any]]) -> None:
+    root = trace.root
+
     def event(kind: str, name: str, at_ns: int) -> None:
         frame = frames.setdefault(name, len(frames))
-        events.append({"type": kind, "frame": frame, "at": at_ns - base_ns})
+        events.append({"type": kind, "frame": frame, "at": at_ns - root.start_ns})
 
     open_spans: list[tuple[Span, int]] = []
     reached_ns = root.start_ns
-    for span in sorted(root.trace.spans(), key=lambda each: (each.start_ns, each.depth)):
+    for span in sorted(trace.spans(), key=lambda each: (each.start_ns, each.depth)):
         while open_spans and open_spans[-1][1] <= span.start_ns:
             closed, end_ns = open_spans.pop()
             event("C", closed.name, end_ns)

@@ -11,8 +11,9 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from slipstream.core import clock
 from slipstream.core.errors import BadRequest
-from slipstream.core.steps import KINDS, Span, Trace
+from slipstream.core.steps import BEYOND, KINDS, Span, Trace
 from slipstream.profiling.collection import Collection
 from slipstream.profiling.profile_data import ProfileData, profile_data
 
@@ -42,7 +43,8 @@ class ResponseTimeProfiler:
     """
 
     def __init__(self) -> None:
-        self._current: _Current = ContextVar("slipstream-step", default=None)
+        self.current: _Current = ContextVar("slipstream-step", default=None)
+        """The span that runs here."""
         self._collection = Collection()
 
     def profile_response_time(self, function: Callable[P, R]) -> Callable[P, R]:
@@ -65,9 +67,9 @@ class ResponseTimeProfiler:
         Args:
             waits_for: what the time is spent on: cpu, queue, pool, upstream, loop or io; empty = not said.
         """
-        if not isinstance(name, str) or not name:
+        if type(name) is not str or not name:
             raise BadRequest(f"A step's name is a text, not {name!r}.", param="name")
-        if waits_for not in KINDS:
+        if waits_for and waits_for not in KINDS:
             raise BadRequest(f"A step cannot wait for {waits_for!r}.", hint=f"One of {', '.join(KINDS[1:])}.")
         return Step(self, name, waits_for)
 
@@ -82,24 +84,21 @@ class ResponseTimeProfiler:
 
     # For the steps and wrappers of this module.
 
-    def current(self) -> Span | None:
-        """The span that runs here."""
-        return self._current.get()
-
-    def enter(self, span: Span | None) -> Token[Span | None]:
-        """Make it the current one."""
-        return self._current.set(span)
-
     def leave(self, token: Token[Span | None]) -> None:
-        """Make the one before current again."""
+        """Make the span before current again."""
         try:
-            self._current.reset(token)
+            self.current.reset(token)
         except ValueError:
-            self._current.set(None)  # left in another context than it was entered in, as generators may be
+            self.current.set(None)  # left in another context than it was entered in, as generators may be
 
-    def take(self, trace: Trace) -> None:
-        """A call is over."""
-        self._collection.add(trace)
+    def over(self, span: Span, error: BaseException | None) -> None:
+        """A span has ended; with the root the call is over."""
+        if error is not None and not isinstance(error, _ENDS):
+            span.error = type(error).__name__
+        if span.depth == 0:
+            self._collection.add(span.trace)
+        elif span.depth == BEYOND:
+            span.trace.count(span.name, span.duration_ns)
 
 
 class Step:
@@ -111,21 +110,27 @@ class Step:
         self._profiler = profiler
         self._name = name
         self._kind = kind
-        self._opened: list[tuple[Timing, Token[Span | None]]] = []
+        self._opened: tuple[Span, Token[Span | None], object] | None = None  # the last is the one before
 
     def __enter__(self) -> Span:
-        timing = Timing(self._profiler, self._name, self._kind)
-        self._opened.append((timing, self._profiler.enter(timing.inner)))
-        return timing.span
+        current = self._profiler.current
+        parent = current.get()
+        span = opened(parent, self._name, self._kind)
+        inner = parent if span.depth == BEYOND else span
+        self._opened = span, current.set(inner), self._opened
+        return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._opened:
+        if self._opened is None:
             return  # ended twice: the first end counts
-        timing, token = self._opened.pop()
+        span, token, before = self._opened
+        self._opened = cast("tuple[Span, Token[Span | None], object] | None", before)
+        span.end_ns = clock.monotonic_ns()
         self._profiler.leave(token)
-        timing.over(error)
+        if error is not None or span.depth in _EDGES:
+            self._profiler.over(span, error)
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -136,40 +141,14 @@ class Step:
         self.__exit__(kind, error, trace)
 
 
-class Timing:
-    """A span from its beginning to its end; where its trace is full, one that is only summed up.
-
-    Attributes:
-        span: what is timed.
-        inner: what is current within it.
-    """
-
-    __slots__ = ("_is_kept", "_profiler", "inner", "span")
-
-    def __init__(self, profiler: ResponseTimeProfiler, name: str, kind: str = "") -> None:
-        self._profiler = profiler
-        parent = profiler.current()
-        if parent is not None and not parent.trace.root.end_ns:
-            span = parent.trace.open(parent, name, kind)
-            self._is_kept = span is not None
-            self.span = span or Span(name, kind, parent.trace, parent.depth + 1)
-            self.inner = span or parent
-        else:  # a task that outlived its call begins a new one
-            self.span = self.inner = Trace(name, kind).root
-            self._is_kept = True
-
-    def over(self, error: BaseException | None) -> None:
-        """End it; with the root the call is over."""
-        span = self.span
-        is_failure = error is not None and not isinstance(error, _ENDS)
-        if not span.end(type(error).__name__ if is_failure else ""):
-            return
-        if span.depth == 0:
-            self._profiler.take(span.trace)
-        elif not self._is_kept:
-            span.trace.count(span.name, span.duration_ns)
+def opened(parent: Span | None, name: str, kind: str) -> Span:
+    """A span within `parent`, or the root of a new trace, also for a task that outlived its call."""
+    if parent is None or parent.trace.root.end_ns:
+        return Trace(name, kind).root
+    return parent.trace.open(parent, name, kind)
 
 
+_EDGES = frozenset((0, BEYOND))
 _ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[..., Any]]
@@ -224,31 +203,37 @@ def _async_stream(
 class _Turn:
     """A generator's turn: its span and the steps it left open are current only while it runs itself."""
 
-    __slots__ = ("_inner", "_profiler", "_timing", "_token")
+    __slots__ = ("_inner", "_profiler", "_span", "_token")
 
     def __init__(self, profiler: ResponseTimeProfiler, name: str) -> None:
         self._profiler = profiler
-        self._timing = Timing(profiler, name)
-        self._inner: Span | None = self._timing.inner
+        parent = profiler.current.get()
+        self._span = opened(parent, name, "")
+        self._inner = parent if self._span.depth == BEYOND else self._span
 
     def __enter__(self) -> None:
-        self._token = self._profiler.enter(self._inner)
+        self._token = self._profiler.current.set(self._inner)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._inner = self._profiler.current()
+        self._inner = self._profiler.current.get()
         self._profiler.leave(self._token)
         if error is not None:
-            self._timing.over(error)
+            self._end(error)
 
     def came(self) -> None:
         """An item: the first one is an event."""
-        self._timing.span.event()
+        self._span.event()
 
     def over(self) -> None:
         """Nobody wants another item."""
-        self._timing.over(None)
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self._span.end_ns:
+            self._span.end_ns = clock.monotonic_ns()
+            self._profiler.over(self._span, error)
 
 
 class TimedGenerator(Generator[Any, Any, Any]):
