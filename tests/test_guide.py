@@ -25,8 +25,8 @@ from slipstream.testing.load.results import stored
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "response_time_profiler", "batching", "resource_profiler", "memory_pool",
-    "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache", "reports",
+    "batching", "resource_profiler", "memory_pool", "rate_limiter", "connection_pool", "queries",
+    "tokens", "model_selector", "smart_cache", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
 
@@ -400,3 +400,26 @@ def test_alerts(guide: str, live: Serving) -> None:
         time.sleep(0.1)
     assert alerts.history()[0].name == "Low Throughput"
     assert alerts.test("response_time > 5000").fires in {None, False}
+
+
+@pytest.mark.model
+def test_response_time_profiler(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The block prints an empty profile; once its function was called, the model's step is the bottleneck."""
+    space = run_block(
+        guide,
+        "response_time_profiler",
+        model=slipstream.model,
+        preprocess_prompt=slipstream.preprocess_prompt,
+        postprocess_response=slipstream.postprocess_response,
+    )
+    assert "Bottleneck: None" in capsys.readouterr().out
+
+    async def main() -> list[str]:
+        return [await space["profile_slow_response"](f"Count to {number}.") for number in (2, 3)]
+
+    assert all(asyncio.run(main()))
+    profile = space["profiler"].get_profile_data()
+    assert set(profile.step_timings) == {"preprocessing", "model_request", "postprocessing"}
+    assert profile.step_timings["model_request"].count == 2
+    assert profile.bottleneck == "model_request"
+    assert profile.bottleneck.share > 0.5

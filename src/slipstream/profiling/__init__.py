@@ -1,0 +1,21 @@
+"""Where the time and the memory go: profilers that are usable alone, on any Python program."""
+
+from slipstream.profiling.cpu import CpuProfiler, cpu_profiler
+from slipstream.profiling.cpu_profile import CpuProfile
+from slipstream.profiling.memory import MemoryProfiler, memory_profiler
+from slipstream.profiling.memory_profile import MemoryProfile
+from slipstream.profiling.profile_data import Bottleneck, ProfileData, StepTiming
+from slipstream.profiling.response_time import ResponseTimeProfiler
+
+__all__ = [
+    "Bottleneck",
+    "CpuProfile",
+    "CpuProfiler",
+    "MemoryProfile",
+    "MemoryProfiler",
+    "ProfileData",
+    "ResponseTimeProfiler",
+    "StepTiming",
+    "cpu_profiler",
+    "memory_profiler",
+]
