@@ -66,10 +66,17 @@ def collected(
         meters=meters,
         started_wall_ns=wall_ns,
         duration_ns=ended,
-        plan_ns=min(ended, round(plan.duration_seconds * SECOND)),
+        plan_ns=_plan_ns(plan, ended, stopped),
         stopped=stopped,
         message=f"{message} Its last words: {last_words}" if last_words else message,
     )
+
+
+def _plan_ns(plan: Plan, ended: int, stopped: Stopped) -> int:
+    """A rate that was sent to its end was sent over the whole duration, though its last answer came before."""
+    duration = round(plan.duration_seconds * SECOND)
+    is_whole = plan.loop in {"constant", "poisson", "gamma"} and plan.requests is None
+    return duration if is_whole and stopped == "finished" else min(ended, duration)
 
 
 def _samples(worker: Left, number: int, plan: Plan) -> Samples:
