@@ -17,7 +17,7 @@ from serving import Serving, serving
 
 from slipstream.core.histogram import ERROR
 from slipstream.monitoring.slab import claim_guest
-from slipstream.server.worker_metrics import slab_folder
+from slipstream.monitoring.slab import slab_folder
 
 FOUR = {
     "SLIPSTREAM__SERVER__WORKERS": "4",
