@@ -8,6 +8,7 @@ import math
 
 from slipstream.core import clock
 from slipstream.core.metrics import OTHER
+from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record
 from slipstream.monitoring.meter import add
 from slipstream.monitoring.slab import Slab
@@ -154,3 +155,18 @@ class RequestRecorder:
             if len(self._limits) < WORDS_MAX:
                 self._limits[word] = at
         self._cells[at] += 1
+
+
+class MeasuredSink:
+    """A `RecordSink` that measures each record and passes it on."""
+
+    __slots__ = ("_finish", "_take")
+
+    def __init__(self, requests: RequestRecorder, inner: RecordSink) -> None:
+        self._finish = requests.finish
+        self._take = inner.take
+
+    def take(self, record: Record) -> None:
+        """Measure `record` and pass it on."""
+        self._finish(record)
+        self._take(record)
