@@ -23,11 +23,11 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
-from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
-from slipstream.server.worker_metrics import WorkerMetrics, claim_slot, slab_folder
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0
@@ -59,7 +59,7 @@ class Worker:
         sink = self._sink(settings.record)
         metrics = self._measure(self._begin)
         try:
-            parts = self._build(settings, metrics.sink(sink, price_book(settings).cost))
+            parts = self._build(settings, metrics.sink(sink))
             server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
             await server.start(listener)
