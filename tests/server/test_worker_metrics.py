@@ -7,7 +7,8 @@ from pathlib import Path
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
 from slipstream.monitoring.slab import make_slab
-from slipstream.server.worker_metrics import WorkerMetrics, claim_slot, slab_folder
+from slipstream.monitoring.slab import slab_folder
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 
 
 class Kept:

@@ -272,8 +272,9 @@ class Monitoring(Section, frozen=True, kw_only=True):
         ),
     ] = field(default_factory=dict)
     scrape_upstreams: Annotated[
-        bool, Meta(description="Whether the metrics of vLLM and llama.cpp upstreams are read.")
-    ] = True
+        Literal["auto", "on", "off"],
+        Meta(description="Read the metrics of vLLM and llama.cpp upstreams; auto: of those without TLS."),
+    ] = "auto"
     scrape_seconds: Annotated[Seconds, Meta(description="How often they are read.")] = 5.0
     otlp: Otlp = Otlp()
 

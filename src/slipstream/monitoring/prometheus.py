@@ -192,17 +192,17 @@ def native(sketch: Sketch) -> dict[str, object]:
     the one that overlaps it most, which moves values by at most 1.1 %; counts and the sum are exact.
     """
     zeros, counts = exponential(sketch)
-    spans: list[dict[str, object]] = []
+    spans: list[dict[str, int]] = []
     deltas: list[int] = []
-    last_index, last_count = None, 0
+    following, last_count = 0, 0
     for index, count in sorted(counts.items()):
         place = index + 1  # Prometheus numbers a bucket by its upper bound, OpenTelemetry by its lower one
-        if last_index is not None and place == last_index + 1:
-            spans[-1]["length"] = int(str(spans[-1]["length"])) + 1
+        if spans and place == following:
+            spans[-1]["length"] += 1
         else:
-            spans.append({"offset": place if last_index is None else place - last_index - 1, "length": 1})
+            spans.append({"offset": place - following, "length": 1})
         deltas.append(count - last_count)
-        last_index, last_count = place, count
+        following, last_count = place + 1, count
     return {
         "sample_count": sketch.count,
         "sample_sum": sketch.sum,

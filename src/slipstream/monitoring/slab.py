@@ -79,7 +79,9 @@ class Slab:
         self._series: int
         self._used: int
         self._series, self._used = USED.unpack_from(memory, USED_AT)
-        for number, values, at in entries(memory[: DIRECTORY_AT + self._series * ENTRY_BYTES], 0, self._series):
+        for number, values, at in entries(
+            memory[: DIRECTORY_AT + self._series * ENTRY_BYTES], 0, self._series
+        ):
             self._places[number, values] = at
             self._series_of[number] += 1
             if RECORDED[number].kind == "gauge":
@@ -145,6 +147,11 @@ class Slab:
         self._places[number, values] = at
         self._series_of[number] += 1
         return at
+
+
+def slab_folder(control_path: Path) -> Path:
+    """Where the slabs of a server lie, from the path of its control socket: whoever finds one finds both."""
+    return control_path.with_name(control_path.stem.replace("control-", "metrics-", 1))
 
 
 def private_slab() -> Slab:

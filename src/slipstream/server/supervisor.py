@@ -24,6 +24,7 @@ from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
 from slipstream.server.alert_desk import AlertDesk
@@ -37,7 +38,6 @@ from slipstream.server.recording import Recorder
 from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
-from slipstream.server.worker_metrics import slab_folder
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:

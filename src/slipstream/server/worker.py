@@ -24,10 +24,11 @@ from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
 from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
-from slipstream.server.worker_metrics import WorkerMetrics, claim_slot, slab_folder
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0

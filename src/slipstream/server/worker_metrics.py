@@ -19,11 +19,6 @@ Price = Callable[[Record], float | None]
 _log = logging.getLogger(__name__)
 
 
-def slab_folder(control_path: Path) -> Path:
-    """Where the slabs of a server lie, from the path of its control socket: whoever finds one finds both."""
-    return control_path.with_name(control_path.stem.replace("control-", "metrics-", 1))
-
-
 def claim_slot(folder: Path, slot: int, counters: Counters) -> Slab:
     """The slab of a worker's slot; a spare one while its former worker drains; else one that nobody reads."""
     for path in (folder / f"worker-{slot}", *sorted(folder.glob("spare-*"))):
