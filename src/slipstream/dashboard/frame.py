@@ -62,7 +62,7 @@ class Frame(Struct, frozen=True):
     """One second.
 
     Attributes:
-        at: its end, seconds of the wall clock.
+        at: where it begins, seconds of the wall clock.
         tiles: the overview's numbers.
         lines: chart -> line -> its value within that second; a quantile's within the last 15.
         models, upstreams: rows of the tables.
@@ -80,7 +80,7 @@ class Frame(Struct, frozen=True):
 def frame(readings: Readings, tiles: Sequence[Tile], charts: Sequence[Chart]) -> Frame:
     """What `readings` tells now."""
     return Frame(
-        at=readings.now_wall_ns() // SECOND_NS,
+        at=(readings.now_wall_ns() - 1) // SECOND_NS,
         tiles=[tile_now(readings, tile) for tile in tiles],
         lines={chart.id: lines_now(readings, chart) for chart in charts if chart.drawn == "lines"},
         models=models_now(readings),

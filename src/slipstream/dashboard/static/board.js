@@ -216,10 +216,13 @@ function showPulse(name) {
 }
 
 function showFiring(firing) {
-  const before = $("firing").textContent;
+  const words = firing ? `${firing} ${firing === 1 ? "alert" : "alerts"} firing` : "";
   $("firing").hidden = !firing;
-  $("firing").textContent = firing ? `${firing} ${firing === 1 ? "alert" : "alerts"} firing` : "";
-  if (firing && before !== $("firing").textContent) say($("firing").textContent);
+  if ($("firing").ariaLabel === words) return;
+  $("firing").ariaLabel = words;
+  if (!firing) return;
+  $("firing").replaceChildren(icon("alert"), String(firing), el("span", {}, words.slice(String(firing).length)));
+  say(words);
 }
 
 function showRange() {
