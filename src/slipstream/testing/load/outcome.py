@@ -73,7 +73,7 @@ def collected(
 
 
 def _plan_ns(plan: Plan, ended: int, stopped: Stopped) -> int:
-    """A rate that was sent to its end was sent over the whole duration, though its last answer came before."""
+    """A rate sent to its end was sent over the whole duration, though its last answer came before."""
     duration = round(plan.duration_seconds * SECOND)
     is_whole = plan.loop in {"constant", "poisson", "gamma"} and plan.requests is None
     return duration if is_whole and stopped == "finished" else min(ended, duration)
