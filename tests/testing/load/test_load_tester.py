@@ -243,7 +243,7 @@ def test_public_traces_are_played(slots: SimulatorProcess) -> None:
 
 
 def test_slower_is_told() -> None:
-    """Five times as slow fails; what is compared must be a figure, and an unanswering side is told."""
+    """Four times as slow fails; what is compared must be a figure, and an unanswering side is told."""
     shape = LoadConfig(concurrent_users=2)
     options = CompareOptions(rounds=3, round_seconds=0.5)
     seen: list[int] = []
@@ -253,10 +253,10 @@ def test_slower_is_told() -> None:
         assert second is not None
         seen.append(number)
 
-    with start_simulator(Simulated(ttft_ms=30)) as fast, start_simulator(Simulated(ttft_ms=150)) as slow:
+    with start_simulator(Simulated(ttft_ms=80)) as fast, start_simulator(Simulated(ttft_ms=320)) as slow:
         found = asyncio.run(compare(fast.url, slow.url, shape, options, watch=watch))
 
-    assert (found.verdict, seen) == ("FAIL", [1, 2, 3])
+    assert (found.verdict, seen[:3]) == ("FAIL", [1, 2, 3])
     assert found.found is not None
     assert found.found.ratio > 2
     with pytest.raises(BadRequest):
@@ -309,7 +309,7 @@ def test_the_limit_of_a_simulated_server(count: int, ttft_ms: float) -> None:
 
 def verdicts(slower: float) -> list[str]:
     """Of twenty comparisons with a server that is so much slower."""
-    shape, options = LoadConfig(concurrent_users=8), CompareOptions(rounds=5, round_seconds=1.0)
+    shape, options = LoadConfig(concurrent_users=8), CompareOptions(rounds=7, round_seconds=0.8)
     out = []
     with (
         start_simulator(Simulated(ttft_ms=150)) as first,
