@@ -16,8 +16,7 @@ import pytest
 from serving import Serving, serving
 
 from slipstream.core.histogram import ERROR
-from slipstream.monitoring.slab import claim_guest
-from slipstream.monitoring.slab import slab_folder
+from slipstream.monitoring.slab import claim_guest, slab_folder
 
 FOUR = {
     "SLIPSTREAM__SERVER__WORKERS": "4",

@@ -167,3 +167,15 @@ def test_json_says_the_same(measured: Measured) -> None:
     assert spans[0]["traceId"] == hashlib.sha256(b"req_1").hexdigest()[:32]
     assert spans[1]["parentSpanId"] == spans[0]["spanId"]
     assert spans[0]["startTimeUnixNano"] == str(WALL_NS)
+
+
+def test_no_record_breaks_the_sending() -> None:
+    """Whatever a record says, and however long a caller's names are, there is a message of bounded size."""
+    record = served(model_asked="m" * 100_000, finish_reason="\udfff" * 1000, status=-5)
+    record.duration_ns, record.arrived_wall_ns = -7, -9
+    record.steps.append(Step("x", -(2**70), -(2**70)))
+    written = encode(traces_message([record], {}), otlp_wire.TRACES)
+    root, *_ = ExportTraceServiceRequest.FromString(written).resource_spans[0].scope_spans[0].spans
+
+    assert len(written) < 10_000
+    assert len(root.name) == 256

@@ -112,6 +112,23 @@ def test_rule_that_left_the_settings(tmp_path: Path) -> None:
     assert asyncio.run(main()) == [("me", "Mine"), ("settings", "Busy")]
 
 
+def test_deleted_rule_ends_on_record(tmp_path: Path) -> None:
+    """A rule that is deleted while it fires has its end in the history."""
+
+    async def main() -> list[str]:
+        async with watching(tmp_path / "a.db", settings(), Given(in_flight=9.0)) as alerting:
+            desk = AlertDesk(alerting, [])
+            await desk.put_rule(Rule("me", "Mine", "in_flight > 3"))
+            alerting.look()
+            await desk.delete_rule("me", "Mine")
+            async with asyncio.timeout(20):
+                while len(events := await desk.history(10, None)) < 2:
+                    await asyncio.sleep(0.01)
+            return [event.phase.value for event in events]
+
+    assert asyncio.run(main()) == ["resolved", "firing"]
+
+
 def test_file_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Receivers are told all the same; what was not stored is stored when the file is there again."""
     monkeypatch.setattr(module, "SAVE_AGAIN_SECONDS", 0.05)

@@ -182,6 +182,8 @@ _UPSTREAMS = (
     _gauge("upstream_waiting", "requests", "Requests that the upstream says wait.", "upstream"),
     _gauge("upstream_kv_cache_usage", "%", "How full the upstream's KV cache is.", "upstream"),
     _gauge("upstream_prefix_cache_hit_rate", "1", "Share of prompt tokens that its cache held.", "upstream"),
+    _gauge("upstream_queue_time", "ms", "Mean wait in the upstream's own queue, last look.", "upstream"),
+    _gauge("upstream_prefill_time", "ms", "Mean time of the upstream's prefill, last look.", "upstream"),
     _gauge("upstream_preemptions", "", "Requests that the upstream has set back for memory.", "upstream"),
     _gauge("upstream_healthy", "", "1 where it takes requests, 0 where its breaker is open.", "upstream"),
     _counter("upstream_scrape_errors", "", "Scrapes of an upstream's metrics that failed.", "upstream"),

@@ -64,7 +64,7 @@ class OtlpExporter:
         self._start_ns = clock.wall_ns()
         self._waiting: deque[Record] = deque()
         self._client = HttpClient(
-            settings.url, ClientOptions(connections=2, connect_seconds=settings.timeout_seconds)
+            settings.url.rstrip("/"), ClientOptions(connections=2, connect_seconds=settings.timeout_seconds)
         )
         kind = b"application/json" if settings.encoding == "json" else b"application/x-protobuf"
         self._headers = ((b"content-type", kind), *_headers(settings.headers_env))

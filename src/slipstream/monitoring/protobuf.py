@@ -62,6 +62,7 @@ def delimited(message: bytes) -> bytes:
     return varint(len(message)) + message
 
 
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _ONE_BYTE = [bytes((number,)) for number in range(128)]
 
 
@@ -69,7 +70,7 @@ def varint(value: int) -> bytes:
     """A number of 64 bits, seven at a time, the low ones first."""
     if 0 <= value < 128:
         return _ONE_BYTE[value]
-    value &= 0xFFFF_FFFF_FFFF_FFFF
+    value &= _MASK
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
@@ -92,7 +93,7 @@ _WRITERS: dict[str, Callable[..., bytes]] = {
     "enum": varint,
     "bool": varint,
     "sint64": _zigzag,
-    "fixed64": _FIXED.pack,
+    "fixed64": lambda value: _FIXED.pack(value & _MASK),
     "sfixed64": _SIGNED.pack,
     "double": _DOUBLE.pack,
     "string": _text,

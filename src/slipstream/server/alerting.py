@@ -158,7 +158,10 @@ class Alerting:
             raise BadRequest("Rules of the settings are changed there.", param="owner")
         found = await self.stored(lambda store: store.delete_rule(owner, name))
         self.rules.pop((owner, name), None)
+        ended = self.evaluator.end(owner, name, clock.wall_ns())
         self.evaluator.set_rules(list(self.rules.values()))
+        if ended is not None:
+            self._save(Step(events=(ended,)))
         return found
 
     async def put_silence(self, silence: Silence) -> None:

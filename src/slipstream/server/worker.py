@@ -23,7 +23,6 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
-from slipstream.monitoring.prices import price_book
 from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
@@ -60,7 +59,7 @@ class Worker:
         sink = self._sink(settings.record)
         metrics = self._measure(self._begin)
         try:
-            parts = self._build(settings, metrics.sink(sink, price_book(settings).cost))
+            parts = self._build(settings, metrics.sink(sink))
             server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
             await server.start(listener)
