@@ -141,17 +141,13 @@ class Board:
 
 
 def shown(added: Sequence[Tile]) -> tuple[Tile, ...]:
-    """Our tiles, with the titles that users gave to the same metrics, then what they added."""
-    titles = {each.metric: each for each in added}
-    ours = [
-        Tile(titles[tile.metric].title, tile.metric, tile.unit, titles[tile.metric].owner)
-        if tile.metric in titles and titles[tile.metric].unit == tile.unit
-        else tile
-        for tile in TILES
-    ]
-    kept = {(each.metric, each.unit) for each in ours}
-    further = {each.metric: each for each in added if (each.metric, each.unit) not in kept}
-    return (*ours, *further.values())
+    """Our tiles, each as users want it where they have added its metric, then what else they added.
+
+    A metric is shown once: the last to add it names it.
+    """
+    theirs = {each.metric: each for each in added}
+    ours = [theirs.pop(tile.metric, tile) for tile in TILES]
+    return (*ours, *theirs.values())
 
 
 def charts(added: Sequence[Tile]) -> tuple[Chart, ...]:

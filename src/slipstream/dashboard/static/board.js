@@ -33,11 +33,17 @@ let charts = [];
 let marks = [];
 let seconds = 0; // frames seen
 let loading = null;
+let told = { at: Date.now() / 1000, seen: performance.now() }; // the server's clock: the browser's may be set otherwise
 
 // ---- the range ------------------------------------------------------------------------------------------------------
 
 function isLive() {
   return state.from === null;
+}
+
+/** Now by the server's clock, in seconds. */
+function now() {
+  return told.at + (performance.now() - told.seen) / 1000;
 }
 
 function growsByFrames() {
@@ -73,8 +79,7 @@ function requestsChanged(filters) {
 async function load() {
   const mine = {};
   loading = mine;
-  const now = Date.now() / 1000;
-  const [from, to] = isLive() ? [now - state.seconds, now] : [state.from, state.to];
+  const [from, to] = isLive() ? [now() - state.seconds, now()] : [state.from, state.to];
   const points = growsByFrames() ? state.seconds : Math.round(Math.min(Math.max(innerWidth / 2.5, 150), 500));
   await guarded(async () => {
     const [all, map, found] = await Promise.all([
@@ -149,6 +154,7 @@ async function loadMarks() {
 function onFrame(frame) {
   const grows = growsByFrames() && columns.step === 1;
   seconds += 1;
+  told = { at: frame.at + 1, seen: performance.now() };
   if (grows) {
     columns.push(frame, state.seconds);
     drawAll();
@@ -165,9 +171,8 @@ function onFrame(frame) {
 }
 
 async function refreshHeat() {
-  const now = Date.now() / 1000;
   await guarded(async () => {
-    const map = await loadHeat(now - state.seconds, now);
+    const map = await loadHeat(now() - state.seconds, now());
     if (isLive()) showHeat(map);
   });
 }
@@ -287,7 +292,9 @@ function setUp() {
 
 async function start() {
   await guarded(async () => {
-    build(await api.layout());
+    const layout = await api.layout();
+    told = { at: layout.now, seen: performance.now() };
+    build(layout);
     new api.Live({ frame: onFrame, state: showPulse, resumed: load }).start();
     await Promise.all([load(), requests.refresh(), alerts.refresh()]);
   });
