@@ -22,10 +22,12 @@ from slipstream.core.errors import SlipstreamError, Unavailable
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.portal import PORTAL
+from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record, record_from_json
 from slipstream.flow.converse import Message, chat_body, converse
 from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local_process import OFF, LocalAddress, LocalProcess
+from slipstream.monitoring.own_process import OWN_PROCESS
 from slipstream.net.client import HttpClient
 from slipstream.store.writer import RecordWriter
 from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
@@ -136,7 +138,7 @@ class _Runtime:
         ring = keyring([], required=False)
         self.parts: Parts = build_parts(
             settings,
-            sink=self._writer or _Nowhere(),
+            sink=self._sink(measured=server is None),
             counters=self._counters,
             keyring=lambda: ring,
             local_address=lambda: self._address,
@@ -178,6 +180,11 @@ class _Runtime:
             return answer
         record = await _server_record(self._server_client, self._authorization, answer.upstream_request_id)
         return answer if record is None else completion(str(answer), record)
+
+    def _sink(self, *, measured: bool) -> RecordSink:
+        """Where records go; those of a live server are measured there."""
+        kept: RecordSink = self._writer or _Nowhere()
+        return OWN_PROCESS.sink(kept) if measured else kept
 
     def _on_change(self, address: LocalAddress) -> None:
         self._address = address
@@ -253,7 +260,8 @@ class _Runtimes:
     async def _end(self) -> None:
         for key in list(self._open):
             self._close(key)
-        await asyncio.gather(*self._closing.values())
+        if self._closing:  # all of them, whatever becomes of one
+            await asyncio.wait(self._closing.values())
 
 
 _RUNTIMES = _Runtimes()
@@ -291,6 +299,7 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
         upstreams={"live": Upstream(url=f"{server.url.rstrip('/')}/v1", models=("*",))},
         simulated={},
         aliases={},
+        fallbacks={},
         default="",
         local=Local(enabled="off"),
         embedder=msgspec.structs.replace(settings.models.embedder, enabled="off"),
@@ -301,7 +310,8 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
 
 async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
     body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
-    async with _RUNTIMES.lease(*_settings_and_server(options.server)) as runtime:
+    settings, server = await asyncio.to_thread(_settings_and_server, options.server)  # it reads files
+    async with _RUNTIMES.lease(settings, server) as runtime:
         await runtime.ready()
         async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
             async for piece in pieces:
@@ -323,7 +333,7 @@ async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Co
 
 
 async def _list_models(named: str) -> list[ModelInfo]:
-    settings, server = _settings_and_server(named)
+    settings, server = await asyncio.to_thread(_settings_and_server, named)
     if server is None:
         return await _would_run(settings)
     async with _RUNTIMES.lease(settings, server) as runtime:

@@ -5,16 +5,30 @@ Sections are frozen structs; unknown names are refused by the loader. Units stan
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Bytes = Annotated[int, Meta(ge=1024)]
+from slipstream.config.alerting import Alerts, Mail, Slo
+from slipstream.config.section import Bytes, Count, Port, Seconds, Section
 
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every section of the settings is: frozen, by keyword, strict about names."""
+__all__ = [
+    "Alerts",
+    "Embedder",
+    "Keys",
+    "Local",
+    "Log",
+    "Mail",
+    "ModelPrice",
+    "Models",
+    "Monitoring",
+    "Otlp",
+    "Recording",
+    "Section",
+    "Server",
+    "Settings",
+    "Simulated",
+    "Slo",
+    "Upstream",
+]
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -81,6 +95,13 @@ class Local(Section, frozen=True, kw_only=True):
         1024
     )
     start_seconds: Annotated[Seconds, Meta(description="How long the model may take to load.")] = 120.0
+    waiting: Annotated[
+        int, Meta(ge=0, description="Most requests of one worker waiting for a slot; beyond it 503.")
+    ] = 256
+    prompt_cache_mib: Annotated[
+        int,
+        Meta(ge=0, description="Memory for prompts that lost their slot; llama.cpp's own default is 8,192."),
+    ] = 64
 
 
 class Embedder(Section, frozen=True, kw_only=True):
@@ -96,6 +117,7 @@ class Embedder(Section, frozen=True, kw_only=True):
     )
     threads: Annotated[int, Meta(ge=1, le=64, description="Threads for inference.")] = 1
     queue: Annotated[Count, Meta(description="Most texts waiting; beyond it requests are refused.")] = 1024
+    texts: Annotated[int, Meta(ge=1, le=2048, description="Most texts of one request.")] = 256
 
 
 class Upstream(Section, frozen=True, kw_only=True):
@@ -179,6 +201,22 @@ class Models(Section, frozen=True, kw_only=True):
         float, Meta(ge=0, description="Longest wait for an upstream to come back where none is free.")
     ] = 10.0
     waiting: Annotated[int, Meta(ge=0, description="Most requests of one worker that wait so.")] = 1024
+    breaker_failures: Annotated[
+        Count, Meta(description="Failures in a row after which an upstream's model is left alone.")
+    ] = 5
+    breaker_error_rate: Annotated[
+        float, Meta(gt=0, le=1, description="Share of failures in 10 s, clearly beyond which it is too.")
+    ] = 0.5
+    breaker_open_seconds: Annotated[
+        Seconds, Meta(description="How long it is left alone at first; doubled each time it fails again.")
+    ] = 5.0
+    breaker_open_seconds_max: Annotated[Seconds, Meta(description="And at most.")] = 30.0
+    retry_after_seconds: Annotated[
+        float, Meta(ge=0, description="Longest `Retry-After` of an upstream that is obeyed.")
+    ] = 60.0
+    discover_seconds: Annotated[
+        Seconds, Meta(description="How often an upstream without `models` is asked for them.")
+    ] = 60.0
     connect_seconds: Annotated[Seconds, Meta(description="Time to connect to an upstream.")] = 5.0
     first_token_seconds: Annotated[Seconds, Meta(description="Time to the first byte, of each try.")] = 60.0
     idle_seconds: Annotated[Seconds, Meta(description="Longest silence inside an answer.")] = 30.0
@@ -200,6 +238,9 @@ class Keys(Section, frozen=True, kw_only=True):
         Meta(description="auto: as soon as a key exists, or off loopback. never: loopback only."),
     ] = "auto"
     path: Annotated[str, Meta(description="SQLite file of the keys; empty = in the data folder.")] = ""
+    session_seconds: Annotated[
+        Seconds, Meta(description="How long a browser that logged in to the pages stays so.")
+    ] = 7 * 24 * 3600.0
 
 
 class Recording(Section, frozen=True, kw_only=True):
@@ -216,6 +257,53 @@ class Recording(Section, frozen=True, kw_only=True):
     keep_bytes: Annotated[
         int, Meta(ge=1024 * 1024, description="Size above which the oldest are deleted.")
     ] = 2 * 1024**3
+
+
+class ModelPrice(Section, frozen=True, kw_only=True):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: Annotated[float, Meta(ge=0, description="Price of a million prompt tokens.")]
+    output: Annotated[float, Meta(ge=0, description="Price of a million output tokens.")] = 0.0
+    cached: Annotated[
+        float, Meta(ge=-1, description="Price of a million cached prompt tokens; below 0 = as any other.")
+    ] = -1.0
+
+
+class Otlp(Section, frozen=True, kw_only=True):
+    """Where metrics and traces are sent as OTLP over HTTP."""
+
+    url: Annotated[
+        str, Meta(description="Base URL of a collector, such as http://127.0.0.1:4318; empty = none is sent.")
+    ] = ""
+    encoding: Annotated[Literal["protobuf", "json"], Meta(description="How the messages are written.")] = (
+        "protobuf"
+    )
+    headers_env: Annotated[
+        str, Meta(description="Environment variable that holds further headers: `name=value,name=value`.")
+    ] = ""
+    interval_seconds: Annotated[Seconds, Meta(description="How often metrics are sent.")] = 60.0
+    timeout_seconds: Annotated[Seconds, Meta(description="How long one sending may take.")] = 10.0
+    traces: Annotated[bool, Meta(description="Whether recorded requests are sent as traces.")] = True
+    trace_queue: Annotated[
+        Count, Meta(description="Records waiting to be sent; beyond it they are dropped and counted.")
+    ] = 2048
+
+
+class Monitoring(Section, frozen=True, kw_only=True):
+    """What is measured, what it costs, and where it is sent."""
+
+    prices: Annotated[
+        dict[str, ModelPrice],
+        Meta(
+            description="Prices that the shipped snapshot lacks or has wrong, by model or `upstream/model`."
+        ),
+    ] = field(default_factory=dict)
+    scrape_upstreams: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="Read the metrics of vLLM and llama.cpp upstreams; auto: of those without TLS."),
+    ] = "auto"
+    scrape_seconds: Annotated[Seconds, Meta(description="How often they are read.")] = 5.0
+    otlp: Otlp = Otlp()
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -263,6 +351,12 @@ class Settings(Section, frozen=True, kw_only=True):
     models: Models = Models()
     keys: Keys = Keys()
     record: Recording = Recording()
+    monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
+    slo: Annotated[
+        dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
+    ] = field(default_factory=dict)
+    mail: Mail = Mail()
     log: Log = Log()
     testing: LoadTesting = LoadTesting()
     data_folder: Annotated[

@@ -21,6 +21,8 @@ from slipstream.gateway.errors import error_body
 from slipstream.gateway.guard import SESSION_COOKIE
 
 RECENT_MAX = 500
+LOGIN_FAILED = "/#login-failed"
+"""Where a browser goes whose login link is not good (any more)."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -44,13 +46,18 @@ class Control(Protocol):
         """Spend a one-time token; the session's cookie value, or None."""
         ...
 
+    def invite(self) -> str:
+        """A link that opens the pages once."""
+        ...
+
 
 def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The application behind the socket: admin routes, then `pages`."""
     routes: list[BaseRoute] = [
-        Route("/_slipstream/requests/{request_id}", _admin(functools.partial(_request, control))),
-        Route("/_slipstream/requests", _admin(functools.partial(_requests, control))),
-        Route("/_slipstream/status", _admin(functools.partial(_status, control))),
+        Route("/_slipstream/requests/{request_id}", _checked(functools.partial(_request, control))),
+        Route("/_slipstream/requests", _checked(functools.partial(_requests, control))),
+        Route("/_slipstream/status", _checked(functools.partial(_status, control))),
+        Route("/_slipstream/links", _checked(functools.partial(_invite, control)), methods=["POST"]),
         Route("/login", functools.partial(_login, control)),
         *pages,
     ]
@@ -59,15 +66,27 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     )
 
 
-def _admin(endpoint: Endpoint) -> Endpoint:
+def _checked(endpoint: Endpoint) -> Endpoint:
     """Only for those whom a worker has let in; what is theirs to see is the endpoint's matter."""
 
     async def checked(request: Request) -> Response:
         if not request.headers.get(ROLE.decode()):
-            raise NotAllowed("This page asks for a key.", hint="Open the one-time link printed at the start.")
+            raise NotAllowed(
+                "This page asks for a key.", hint="Send one, or let a browser in with `slipstream open`."
+            )
         return await endpoint(request)
 
     return checked
+
+
+def admin_only(endpoint: Endpoint) -> Endpoint:
+    """Only for administrators, and for whoever opens the pages where no key is asked for."""
+
+    async def checked(request: Request) -> Response:
+        require_admin(request)
+        return await endpoint(request)
+
+    return _checked(checked)
 
 
 def _is_admin(request: Request) -> bool:
@@ -79,40 +98,49 @@ async def _request(control: Control, request: Request) -> Response:
     own = record is not None and (_is_admin(request) or record.key_id == request.headers.get(KEY_ID.decode()))
     if record is None or not own:  # the same answer for both: an id tells a stranger nothing
         raise BadRequest("No such request is recorded.", code="not_found", status=404)
-    return _json(record_json(record))
+    return json_response(record_json(record))
 
 
 async def _requests(control: Control, request: Request) -> Response:
-    _require_admin(request)
+    require_admin(request)
     asked = request.query_params.get("limit", "50")
     if not asked.isdecimal() or not 1 <= int(asked) <= RECENT_MAX:
         raise BadRequest(f"`limit` must be a whole number from 1 to {RECENT_MAX}.", param="limit")
-    return _json({"data": [record_json(record) for record in await control.recent(int(asked))]})
+    return json_response({"data": [record_json(record) for record in await control.recent(int(asked))]})
 
 
 async def _status(control: Control, request: Request) -> Response:
-    _require_admin(request)
-    return _json(control.status())
+    require_admin(request)
+    return json_response(control.status())
+
+
+async def _invite(control: Control, request: Request) -> Response:
+    require_admin(request)
+    return json_response({"url": control.invite()}, 201)
 
 
 async def _login(control: Control, request: Request) -> Response:
     cookie = control.login(request.query_params.get("token", ""))
+    if cookie is None and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(LOGIN_FAILED, status_code=303)  # a person: the page says how to get in
     if cookie is None:
         raise NotAllowed(
             "This link was used already, or is not one of ours.",
-            hint="Start the server again for a new one, or send a key as `Authorization: Bearer KEY`.",
+            hint="`slipstream open` makes a new one; or send a key as `Authorization: Bearer KEY`.",
         )
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")
     return response
 
 
-def _require_admin(request: Request) -> None:
+def require_admin(request: Request) -> None:
+    """Raise `NotAllowed` (403) for whoever is let in, but is no admin."""
     if not _is_admin(request):
         raise NotAllowed("This needs an admin key.", hint="`slipstream keys create NAME --admin`", status=403)
 
 
-def _json(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> Response:
+    """A value as an answer that nobody keeps."""
     return Response(
         msgspec.json.encode(value),
         status,

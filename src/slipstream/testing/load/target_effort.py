@@ -3,7 +3,7 @@
 import contextlib
 from urllib.parse import urlsplit
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from slipstream.core import clock
 from slipstream.testing.load.target import CallableTarget, Target, is_loopback
