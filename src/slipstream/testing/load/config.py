@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from slipstream.config.settings import LoadTesting
 from slipstream.core.errors import ConfigurationError
+from slipstream.testing.load.goodput import objectives
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -148,6 +149,7 @@ def _check(config: LoadConfig) -> None:
         _refuse(f"has burstiness with {config.arrivals} arrivals", 'arrivals = "gamma"')
     if config.requests_per_second is not None and config.requests_per_second * config.duration < 1:
         _refuse("is over before its first request is due", "a longer duration or a higher rate")
+    objectives(config.slo)  # a mistake in them is told before the test, not after
     if config.prompt and config.prompt_tokens is not None:
         _refuse("has a prompt and a length for synthetic ones", "one of the two")
 

@@ -236,7 +236,9 @@ class _Search:
         """What one user alone sees. Without objectives it makes one, by which the result is judged anew."""
         mean = result.summary.latencies["service"].mean.value
         if mean is None:
-            kinds = ", ".join(result.errors) or result.summary.message or "no answer came"
+            kinds = (
+                result.summary.hint or ", ".join(result.errors) or result.summary.message or "no answer came"
+            )
             raise ConfigurationError(
                 f"{self._aim.shown} does not answer a single user: {kinds}.",
                 hint="Try it with `slipstream load URL --users 1 --duration 5s`.",

@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from slipstream.testing.load.advice import advice
 from slipstream.testing.load.config import LoadConfig
 from slipstream.testing.load.course import Course, course
 from slipstream.testing.load.goodput import Measure, good, measured_ms, objectives
@@ -109,6 +110,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     """The part that rates refer to."""
     stopped: str
     message: str = ""
+    hint: str = ""
+    """What to do about its errors, where there are many."""
     counts: Counts
     throughput: float | None
     goodput: float | None
@@ -165,6 +168,7 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
         window_seconds=window.seconds,
         stopped=run.stopped,
         message=run.message,
+        hint=advice(counts.kinds, run.said, ended=counts.ok + counts.errors),
         counts=counts,
         throughput=throughput,
         goodput=None if throughput is None else window.rate(run.samples, good(run.samples, wanted)),
