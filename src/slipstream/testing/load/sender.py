@@ -65,7 +65,7 @@ class HttpSender(Conductor):
         self._target, self._options = target, options
         self._dialer = Dialer(
             target,
-            ca_file=options.ca_file,
+            ca_file=target.ca_file or options.ca_file,
             seconds=options.connect_seconds,
             local_ports=options.local_ports,
         )

@@ -161,7 +161,7 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
     told = client(run.meters, window)
     return Summary(
         target=target,
-        config=msgspec.structs.replace(config, prompt=NOT_KEPT if config.prompt else ""),
+        config=_without_texts(config),
         time_scale=time_scale,
         started_wall_ns=run.started_wall_ns,
         duration_seconds=run.duration_ns / 1e9,
@@ -195,6 +195,11 @@ def _with_flow(found: Honesty, flow: Flow, counts: Counts) -> Honesty:
         return found
     said = f"Little's law is off by {abs(flow.little - 1):.0%}: this was no steady state"
     return msgspec.structs.replace(found, cautions=(*found.cautions, said))
+
+
+def _without_texts(config: LoadConfig) -> LoadConfig:
+    prompt, body = (NOT_KEPT if each else "" for each in (config.prompt, config.body))
+    return msgspec.structs.replace(config, prompt=prompt, body=body)
 
 
 def counts_of(counts: Counts) -> tuple[int, int]:
