@@ -177,7 +177,7 @@ class _Runtime:
         if self._writer is not None:
             try:
                 await asyncio.to_thread(self._writer.close, CLOSE_SECONDS)
-            except RuntimeError:  # the interpreter ends, and threads take no more work; nobody else waits here
+            except RuntimeError:  # the interpreter ends: threads take no more work, and nobody waits here
                 self._writer.close(CLOSE_SECONDS)
 
     async def as_served(self, answer: Completion) -> Completion:
