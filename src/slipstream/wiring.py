@@ -222,13 +222,7 @@ def build_parts(
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
     if local_enabled(settings):
-        local = LocalModel(
-            models.local,
-            local_address,
-            event_bytes=models.event_bytes,
-            wait_seconds=0.0 if _has_stand_in(models) else models.wait_seconds,
-            counters=counters,
-        )
+        local = _local(models, local_address, counters)
         parts.add("local", "local", local, [Target(local, models.local.name)])
     if embedder_enabled(settings):
         from slipstream.models.embedder import EmbedderModel
@@ -249,6 +243,16 @@ def _patience(models: Models) -> Patience:
         wait_seconds=models.wait_seconds,
         waiting=models.waiting,
         retry_after_seconds=models.retry_after_seconds,
+    )
+
+
+def _local(models: Models, address: Callable[[], LocalAddress], counters: Counters) -> LocalModel:
+    return LocalModel(
+        models.local,
+        address,
+        event_bytes=models.event_bytes,
+        wait_seconds=0.0 if _has_stand_in(models) else models.wait_seconds,
+        counters=counters,
     )
 
 

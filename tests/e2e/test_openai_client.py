@@ -151,10 +151,10 @@ def test_killed_model(client: openai.OpenAI, server: Serving) -> None:
     endless = client.chat.completions.create(
         model="", messages=QUESTION, stream=True, extra_body={"logit_bias": {"2": -100}}
     )
+    next(endless)
+    child.kill()
     with pytest.raises(openai.APIError) as caught:
-        for number, _ in enumerate(endless):
-            if number == 2:
-                child.kill()
+        list(endless)
     assert caught.value.code == "local_model_crashed"
     assert "send the request once more" in str(caught.value)
     response = client.chat.completions.with_raw_response.create(model="", messages=QUESTION)

@@ -87,7 +87,8 @@ class LocalModel:
         """Send the request; return when its prompt has got a slot.
 
         Raises `BadRequest` for fields of a wrong type or range and prompts that do not fit, `Unavailable`
-        where the model is still loading after the wait, `UpstreamFailed` (code `local_model_crashed`) when its process dies.
+        where the model still loads when the wait is over, `UpstreamFailed` (code `local_model_crashed`)
+        when its process dies.
         """
         if request.route is Route.EMBEDDINGS:
             raise BadRequest(f"The model `{self._settings.name}` makes no embeddings.", param="model")
@@ -165,9 +166,11 @@ class LocalModel:
         until_ns = clock.monotonic_ns() + int(self._wait_seconds * 1e9)
         self._waiting += 1
         try:
-            while (address := self._address()).state == "loading" and clock.monotonic_ns() < until_ns:
+            while True:
+                address = self._address()
+                if address.state != "loading" or clock.monotonic_ns() >= until_ns:
+                    return address
                 await asyncio.sleep(LOOK_SECONDS)
-            return address
         finally:
             self._waiting -= 1
 

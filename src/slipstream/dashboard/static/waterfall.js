@@ -13,7 +13,7 @@ const STEPS = new Map(Object.entries({
   wait: ["Wait", "wait", "No model is free to take the request: it waits for one."],
   back_off: ["Back off", "wait", "A pause before the same model is asked again."],
   load: ["Load", "wait", "The embedded model is starting.", "open"],
-  queue: ["Queue", "wait", "The request waits for a free place."],
+  queue: ["Queue", "wait", "The request waits for a free place.", "open"],
   prompt: ["Prompt", "wait", "The model works through the prompt, as it measured itself.", "first_byte"],
   decode: ["Decode", "stream", "The model writes its tokens, as it measured itself.", "relay"],
   embed: ["Embed", "wait", "The texts become vectors.", "open"],
