@@ -11,7 +11,7 @@ import pytest
 from slipstream.core.errors import Unavailable
 from slipstream.monitoring import live
 from slipstream.monitoring.aggregate import Aggregate, Source
-from slipstream.monitoring.live import BEHIND_MAX, VIEWERS_MAX, LiveFeed
+from slipstream.monitoring.live import BEHIND_MAX, VIEWERS_MAX, LiveFeed, live_frame
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.slab import claim, make_slab
 from slipstream.monitoring.slab_reader import SlabReader
@@ -28,7 +28,9 @@ class House:
         self.slab = claim(path)
         self.meter = Meter(self.slab)
         self.readings = Aggregate([Source("s", SlabReader(self.file))], self.slab, now_ns=0, wall_ns=0)
-        self.feed = LiveFeed(self.readings, self.meter)
+        self.feed = LiveFeed(
+            lambda: live_frame(self.readings), lambda: self.meter.count("live_viewers_dropped")
+        )
         self.seconds = 0
 
     def second(self) -> None:
