@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from slipstream.monitoring.slab import private_slab
 from slipstream.server import alerting as module
 from slipstream.server.alert_desk import AlertDesk
 from slipstream.server.alerting import Alerting
+from slipstream.store.alerts import AlertStore, Step
 
 BUSY = AlertRule(condition="in_flight > 3", severity="critical")
 
@@ -110,6 +112,37 @@ def test_rule_that_left_the_settings(tmp_path: Path) -> None:
             return sorted(alerting.rules)
 
     assert asyncio.run(main()) == [("me", "Mine"), ("settings", "Busy")]
+
+
+def test_end_while_storing_stores_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ends in the middle of storing has each event in its history once."""
+    entered, proceed = threading.Event(), threading.Event()
+    save = AlertStore.save
+
+    def slowly(store: AlertStore, step: Step) -> None:
+        entered.set()
+        proceed.wait(20)
+        save(store, step)
+
+    async def main() -> list[str]:
+        alerting = Alerting(
+            tmp_path / "a.db", settings(Busy=BUSY), Given(in_flight=9.0), Meter(private_slab()), url=""
+        )
+        await alerting.start()
+        task = asyncio.create_task(alerting._save_changes())
+        monkeypatch.setattr(AlertStore, "save", slowly)
+        alerting.look()
+        await asyncio.to_thread(entered.wait, 20)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        proceed.set()
+        await alerting.aclose()
+        again = AlertStore(tmp_path / "a.db")
+        found = [event.name for event in again.history()]
+        again.close()
+        return found
+
+    assert asyncio.run(main()) == ["Busy"]
 
 
 def test_deleted_rule_ends_on_record(tmp_path: Path) -> None:
