@@ -11,7 +11,7 @@ import pytest
 from slipstream.core.errors import Unavailable
 from slipstream.monitoring import live
 from slipstream.monitoring.aggregate import Aggregate, Source
-from slipstream.monitoring.live import BEHIND_MAX, VIEWERS_MAX, LiveFeed, live_frame
+from slipstream.monitoring.live import BEHIND_MAX, VIEWERS_MAX, LiveFeed
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.slab import claim, make_slab
 from slipstream.monitoring.slab_reader import SlabReader
@@ -29,7 +29,7 @@ class House:
         self.meter = Meter(self.slab)
         self.readings = Aggregate([Source("s", SlabReader(self.file))], self.slab, now_ns=0, wall_ns=0)
         self.feed = LiveFeed(
-            lambda: live_frame(self.readings), lambda: self.meter.count("live_viewers_dropped")
+            lambda: live.live_frame(self.readings), lambda: self.meter.count("live_viewers_dropped")
         )
         self.seconds = 0
 
