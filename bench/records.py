@@ -21,7 +21,8 @@ import apsw
 from slipstream.config.settings import Recording
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record, Step
-from slipstream.store.records import SCHEMA, to_row
+from slipstream.store.records import SCHEMA
+from slipstream.store.rows import to_row
 from slipstream.store.writer import RecordWriter
 
 RESULT = Path(__file__).parent / "results" / "records.json"

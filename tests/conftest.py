@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
+from blockbuster import blockbuster_ctx
 
 hypothesis.settings.register_profile(
     "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -41,6 +43,21 @@ def home_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = value
+
+
+UNBLOCKED = {"contract", "flow", "gateway", "net"}
+"""Folders of tests in which nothing of ours may block an event loop: no file, no sleep, no waiting for a lock."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A call of ours that would block the running loop raises `BlockingError` there."""
+    folder = request.path.relative_to(Path(__file__).parent).parts[0]
+    if folder not in UNBLOCKED:
+        yield
+        return
+    with blockbuster_ctx("slipstream"):
+        yield
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -7,6 +7,7 @@ block that is built resolves, and its arguments fit.
 import asyncio
 import importlib
 import inspect
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,12 +20,13 @@ import slipstream
 from e2e.serving import Serving, serving
 from guide import calls
 from guide.calls import Block, Call
+from slipstream.config.load import load
+from slipstream.testing.load.results import stored
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "response_time_profiler", "batching", "resource_profiler", "memory_pool",
-    "rate_limiter", "connection_pool", "queries", "tokens", "model_selector", "smart_cache",
-    "load_test", "stress_test", "reports",
+    "batching", "resource_profiler", "memory_pool", "rate_limiter", "connection_pool", "queries",
+    "tokens", "model_selector", "smart_cache", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
 
@@ -214,6 +216,78 @@ def test_concurrency(guide: str) -> None:
     assert most == 10
 
 
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """`slipstream serve` with the embedded model."""
+    with serving(tmp_path_factory.mktemp("assistant"), SLIPSTREAM__MODELS__EMBEDDER__ENABLED="off") as server:
+        yield server
+
+
+@pytest.fixture
+def tests_are_short(assistant: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of whoever runs the guide beside that server; durations are multiplied by 0.01."""
+    for name, value in assistant.environ.items():
+        if name.startswith("SLIPSTREAM"):
+            monkeypatch.setenv(name, value)
+    for name, value in {
+        "TIME_SCALE": "0.01",
+        "GRACE_SECONDS": "8",
+        "PROMPT_TOKENS": "4",
+        "OUTPUT_TOKENS": "2",
+    }.items():
+        monkeypatch.setenv(f"SLIPSTREAM__TESTING__{name}", value)
+    for each in stored(load()):
+        (Path(assistant.environ["SLIPSTREAM__DATA_FOLDER"]) / "load" / f"{each.id}.json").unlink()
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("tests_are_short")
+def test_load_test(guide: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed is what was measured of the embedded model, and a model that answers has no errors."""
+    monkeypatch.setenv("SLIPSTREAM__TESTING__GRACE_SECONDS", "60")
+    space = run_block(guide, "load_test")
+    asyncio.run(space["run_load_test"]())
+    printed = capsys.readouterr().out
+    (result,) = stored(load())
+    counts = result.summary.counts
+
+    assert re.findall(r": (.*?)(?:ms| req/s|%)$", printed, re.MULTILINE) == [
+        str(result.avg_response_time),
+        str(result.p95_response_time),
+        str(result.throughput),
+        str(result.error_rate),
+    ]
+    assert result.summary.time_scale == 0.01
+    assert 20 <= counts.total <= 30  # 10 a second for 3 seconds, the first 0.3 of them ramping up
+    assert counts.ok == counts.measured
+    assert result.avg_response_time > 1
+    assert result.summary.tokens.output == 2 * counts.ok
+    assert result.summary.steps is not None
+    assert result.summary.steps.parts["upstream"].mean.value > 1
+
+
+@pytest.mark.model
+@pytest.mark.usefixtures("tests_are_short")
+def test_stress_test(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Load grows until more than 5 % of the requests fail, and what is printed is what was measured."""
+    space = run_block(guide, "stress_test")
+    asyncio.run(space["run_stress_test"]())
+    printed = capsys.readouterr().out.splitlines()
+    results = stored(load())[::-1]
+    tested = [each.summary.config.concurrent_users for each in results]
+
+    assert tested == [10, 50, 100, 200, 500][: len(tested)]
+    assert [line for line in printed if line.startswith("Testing")] == [
+        f"Testing with {users} concurrent users" for users in tested
+    ]
+    assert all(each.error_rate <= 5 for each in results[:-1])
+    assert (results[-1].error_rate > 5) is (printed[-1] == f"System limit reached at {tested[-1]} users")
+    assert results[0].summary.flow.in_flight_max == 10
+    assert results[0].successful_requests >= 10
+    if results[-1].error_rate > 5:
+        assert results[-1].errors
+
+
 def test_monitor(guide: str, live: Serving) -> None:
     """Beside a running server the block's numbers are the server's: of the request that it made itself."""
     space = run_block(guide, "monitor", generate_response=slipstream.generate_response, prompt="Hello")
@@ -326,3 +400,26 @@ def test_alerts(guide: str, live: Serving) -> None:
         time.sleep(0.1)
     assert alerts.history()[0].name == "Low Throughput"
     assert alerts.test("response_time > 5000").fires in {None, False}
+
+
+@pytest.mark.model
+def test_response_time_profiler(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The block prints an empty profile; once its function was called, the model's step is the bottleneck."""
+    space = run_block(
+        guide,
+        "response_time_profiler",
+        model=slipstream.model,
+        preprocess_prompt=slipstream.preprocess_prompt,
+        postprocess_response=slipstream.postprocess_response,
+    )
+    assert "Bottleneck: None" in capsys.readouterr().out
+
+    async def main() -> list[str]:
+        return [await space["profile_slow_response"](f"Count to {number}.") for number in (2, 3)]
+
+    assert all(asyncio.run(main()))
+    profile = space["profiler"].get_profile_data()
+    assert set(profile.step_timings) == {"preprocessing", "model_request", "postprocessing"}
+    assert profile.step_timings["model_request"].count == 2
+    assert profile.bottleneck == "model_request"
+    assert profile.bottleneck.share > 0.5

@@ -2,11 +2,15 @@
 
 import asyncio
 import contextlib
+import logging
 
+import msgspec
 import pytest
 
-from slipstream.config.settings import ModelPrice, Models, Monitoring, Settings, Simulated, Upstream
+from faults.byte_server import body, byte_server
+from slipstream.config.settings import Embedder, ModelPrice, Models, Monitoring, Settings, Simulated, Upstream
 from slipstream.core.chat import Route
+from slipstream.core.errors import ConfigurationError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record, open_record
@@ -78,6 +82,102 @@ def test_keys_that_stand_in_no_file_reach_their_upstream() -> None:
     assert isinstance(model, OpenAIUpstream)
 
     assert (b"authorization", b"Bearer secret") in model._headers
+    asyncio.run(parts.aclose())
+
+
+PAIR = {"big": Simulated(), "small": Simulated()}
+NO_EMBEDDER = Embedder(enabled="off")
+
+
+@pytest.mark.parametrize(
+    ("models", "setting", "name"),
+    [
+        (Models(simulated=PAIR, default="bgi"), "models.default", "bgi"),
+        (Models(simulated=PAIR, aliases={"fast": "samll"}), "models.aliases.fast", "samll"),
+        (Models(simulated=PAIR, aliases={"fast": "small", "quick": "fast"}), "models.aliases.quick", "fast"),
+        (Models(simulated=PAIR, fallbacks={"big": ("tiny",)}), "models.fallbacks.big", "tiny"),
+        (Models(simulated=PAIR, fallbacks={"bigg": ("small",)}), "models.fallbacks.bigg", "bigg"),
+    ],
+)
+def test_names_that_nobody_serves_are_refused(models: Models, setting: str, name: str) -> None:
+    """A name of the settings that no model has is refused with the setting and the models there are."""
+    with pytest.raises(ConfigurationError) as refused:
+        built(msgspec.structs.replace(models, embedder=NO_EMBEDDER))
+
+    assert refused.value.message == f"{setting} names the model `{name}`, which nobody serves."
+    assert refused.value.hint == "Known models: big, small."
+
+
+def test_the_embedded_model_by_name_says_what_is_missing() -> None:
+    """Beside an upstream it runs only when asked for; whoever names it is told so."""
+    with pytest.raises(ConfigurationError, match=r"models\.local\.enabled"):
+        built(Models(simulated=PAIR, embedder=NO_EMBEDDER, fallbacks={"big": ("local",)}))
+
+
+def test_names_that_are_served() -> None:
+    """Models, aliases of models, and owners' names in fallbacks; a default may be an alias."""
+    parts = built(
+        Models(
+            simulated=PAIR,
+            embedder=NO_EMBEDDER,
+            default="fast",
+            aliases={"fast": "small"},
+            fallbacks={"big": ("fast",), "fast": ("big",)},
+        )
+    )
+
+    assert [stage.name for stage in parts.catalog.course("", Route.CHAT).stages] == ["small"]
+    assert [stage.name for stage in parts.catalog.course("fast", Route.CHAT).stages] == ["small", "big"]
+    assert [row.name for row in parts.models() if row.default] == ["small"]
+    asyncio.run(parts.aclose())
+
+
+def test_names_are_warned_of_when_an_upstream_has_listed_its_models(caplog: pytest.LogCaptureFixture) -> None:
+    """What an upstream serves is known once it was asked; until then every name may be right."""
+
+    async def main() -> None:
+        async with byte_server() as server:
+            server.plays["/v1/models"] = (body(b'{"data":[{"id":"big"},{"id":"small"}]}'),)
+            upstream = Upstream(url=f"http://127.0.0.1:{server.port}/v1")
+            models = Models(
+                upstreams={"up": upstream}, embedder=NO_EMBEDDER, default="big", aliases={"fast": "samll"}
+            )
+            parts = built(models)
+            assert not caplog.messages
+            parts.start()
+            while not parts.catalog.owner_of("big"):
+                await asyncio.sleep(0.001)
+            await parts.aclose()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+    assert caplog.messages == ["models.aliases.fast names the model `samll`, which nobody serves now"]
+
+
+def test_bounds_of_the_settings_arrive() -> None:
+    """How soon an upstream is left alone, for how long, and how long it may ask for."""
+    models = Models(
+        simulated={"m": Simulated()},
+        embedder=NO_EMBEDDER,
+        breaker_failures=2,
+        breaker_open_seconds=90.0,
+        retry_after_seconds=7.0,
+    )
+    parts = built(models)
+    course = parts.catalog.course("m", Route.CHAT)
+    states = []
+    for now_ns in range(3):
+        choice = course.choose(now_ns)
+        states.append(choice is not None)
+        if choice is not None:
+            visit = choice.pick.begin(now_ns, streamed=True)
+            visit.fail(now_ns, "ill")
+            visit.leave(now_ns)
+    (place,) = course.places()
+
+    assert states == [True, True, False]
+    assert 80 < place.condition(3)[2] <= 90
+    assert parts.way.flights.patience.retry_after_seconds == 7.0
     asyncio.run(parts.aclose())
 
 

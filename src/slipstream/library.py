@@ -260,7 +260,8 @@ class _Runtimes:
     async def _end(self) -> None:
         for key in list(self._open):
             self._close(key)
-        await asyncio.gather(*self._closing.values())
+        if self._closing:  # all of them, whatever becomes of one
+            await asyncio.wait(self._closing.values())
 
 
 _RUNTIMES = _Runtimes()
@@ -298,6 +299,7 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
         upstreams={"live": Upstream(url=f"{server.url.rstrip('/')}/v1", models=("*",))},
         simulated={},
         aliases={},
+        fallbacks={},
         default="",
         local=Local(enabled="off"),
         embedder=msgspec.structs.replace(settings.models.embedder, enabled="off"),
@@ -308,7 +310,8 @@ def _attached(settings: Settings, server: LiveServer) -> Settings:
 
 async def _talk(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Completion, None]:
     body = chat_body(prompt, options.model, max_tokens=options.max_tokens, temperature=options.temperature)
-    async with _RUNTIMES.lease(*_settings_and_server(options.server)) as runtime:
+    settings, server = await asyncio.to_thread(_settings_and_server, options.server)  # it reads files
+    async with _RUNTIMES.lease(settings, server) as runtime:
         await runtime.ready()
         async with contextlib.aclosing(converse(body, runtime.parts.way)) as pieces:
             async for piece in pieces:
@@ -330,7 +333,7 @@ async def _stream(prompt: Prompt, options: Options) -> AsyncGenerator[Delta | Co
 
 
 async def _list_models(named: str) -> list[ModelInfo]:
-    settings, server = _settings_and_server(named)
+    settings, server = await asyncio.to_thread(_settings_and_server, named)
     if server is None:
         return await _would_run(settings)
     async with _RUNTIMES.lease(settings, server) as runtime:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from msgspec import Struct
 
 from slipstream.config import paths
-from slipstream.config.settings import Settings, Upstream
+from slipstream.config.settings import Models, Settings, Upstream
+from slipstream.core.breaker import BreakerRules
 from slipstream.core.budget import RetryBudget
 from slipstream.core.chat import Route
-from slipstream.core.errors import SlipstreamError
+from slipstream.core.errors import ConfigurationError, SlipstreamError
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Model, RecordSink
@@ -21,7 +23,7 @@ from slipstream.flow.admit import Admit
 from slipstream.flow.attempt import Attempts, Patience
 from slipstream.flow.flight import Flights
 from slipstream.flow.handle import Way
-from slipstream.flow.select import Catalog, Target
+from slipstream.flow.select import NAMES_SHOWN, Catalog, Target
 from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local import LocalModel
 from slipstream.models.local_process import LocalAddress
@@ -31,12 +33,13 @@ from slipstream.monitoring.prices import price_book
 
 log = logging.getLogger(__name__)
 
-DISCOVER_SECONDS = 60.0
-"""How often an upstream that names no models in the settings is asked for them."""
-
 DISCOVER_RETRY_SECONDS = 5.0
 """How soon it is asked again after it did not answer."""
 
+ENDPOINTS_MAX = 64
+"""Endpoints that a status tells of: a worker says it every second."""
+
+_STATES = {"closed": "ready", "half_open": "being tried"}
 _EMBEDDINGS = frozenset((Route.EMBEDDINGS,))
 _ALL = frozenset(Route)
 
@@ -75,6 +78,7 @@ class Parts:
         self._local_address = local_address
         self._models: list[tuple[str, str, Model]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._warned: list[tuple[str, str]] = []
 
     def add(self, owner: str, backend: str, model: Model, targets: list[Target]) -> None:
         """Take in a model that the settings name."""
@@ -95,6 +99,11 @@ class Parts:
     def failed(self) -> list[str]:
         """Names of the models that are configured and do not start; they are tried again."""
         return [self._settings.models.local.name] if self._local_address().state == "failed" else []
+
+    def endpoints(self) -> tuple[EndpointSnapshot, ...]:
+        """What is known of each upstream's models; those that do not take requests come first."""
+        ordered = sorted(self.catalog.snapshot(), key=lambda each: each.state == "closed")
+        return tuple(ordered[:ENDPOINTS_MAX])
 
     def models(self) -> list[ModelInfo]:
         """Every model that can be asked for."""
@@ -135,24 +144,35 @@ class Parts:
         aliases = self._settings.models.aliases
         for name in self.catalog.names:
             owner = self.catalog.owner_of(name)
-            state = self._local_address().state if backends.get(owner) == "local" else "ready"
+            state: str = self._local_address().state
+            if backends.get(owner) != "local":
+                state = _STATES.get(condition := self.catalog.condition(name), condition)
             yield ModelInfo(
                 name, owner, backends.get(owner, ""), state, name == default, alias_of=aliases.get(name, "")
             )
 
     async def _discover(self, owner: str, upstream: OpenAIUpstream) -> None:
         """Keep the catalog true to what the upstream says it serves; until then every name is passed on."""
-        known = False
+        known, seconds = False, self._settings.models.discover_seconds
         while True:
             try:
                 names = await upstream.list_models()
             except SlipstreamError as error:
                 log.warning("the upstream %s did not list its models: %s", owner, error)
-                await asyncio.sleep(DISCOVER_SECONDS if known else DISCOVER_RETRY_SECONDS)
+                await asyncio.sleep(seconds if known else min(seconds, DISCOVER_RETRY_SECONDS))
                 continue
             known = True
             self.catalog.offer(owner, _targets(upstream, names, self._settings.models.upstreams[owner]))
-            await asyncio.sleep(DISCOVER_SECONDS)
+            self._warn_unserved()
+            await asyncio.sleep(seconds)
+
+    def _warn_unserved(self) -> None:
+        """Say once which names of the settings no upstream serves, now that all of them were asked."""
+        unserved = self.catalog.unserved()
+        for setting, name in unserved:
+            if (setting, name) not in self._warned:
+                log.warning("%s names the model `%s`, which nobody serves now", setting, name)
+        self._warned = unserved
 
 
 def build_parts(
@@ -167,6 +187,9 @@ def build_parts(
 ) -> Parts:
     """Build what `settings` ask for. Opens nothing; raises `ConfigurationError` for what cannot be built.
 
+    A default, alias or fallback that nobody serves is refused here, unless an upstream is yet to be asked
+    for its models: then it is warned of when that is known.
+
     `upstream_keys` holds keys of upstreams that stand in no file and no variable; `salt` keys the hashes
     in records and is drawn here where none is given.
     """
@@ -176,15 +199,9 @@ def build_parts(
         aliases=models.aliases,
         fallbacks=models.fallbacks,
         chance=random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
+        rules=_rules(models),
     )
-    patience = Patience(
-        models.attempts,
-        models.first_token_seconds,
-        models.idle_seconds,
-        models.total_seconds,
-        wait_seconds=models.wait_seconds,
-        waiting=models.waiting,
-    )
+    patience = _patience(models)
     budget = RetryBudget(models.retry_share, models.retry_minimum)
     attempts = Attempts(catalog, patience, counters, budget=budget)
     flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
@@ -212,7 +229,40 @@ def build_parts(
 
         embedder = EmbedderModel(models.embedder, paths.data_folder(settings))
         parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
+    for setting, named in catalog.unserved():
+        raise _unserved(settings, setting, named, catalog.names)
     return parts
+
+
+def _patience(models: Models) -> Patience:
+    return Patience(
+        models.attempts,
+        models.first_token_seconds,
+        models.idle_seconds,
+        models.total_seconds,
+        wait_seconds=models.wait_seconds,
+        waiting=models.waiting,
+        retry_after_seconds=models.retry_after_seconds,
+    )
+
+
+def _rules(models: Models) -> BreakerRules:
+    return BreakerRules(
+        consecutive=models.breaker_failures,
+        error_rate=models.breaker_error_rate,
+        open_seconds=models.breaker_open_seconds,
+        open_seconds_max=max(models.breaker_open_seconds, models.breaker_open_seconds_max),
+    )
+
+
+def _unserved(settings: Settings, setting: str, name: str, known: tuple[str, ...]) -> ConfigurationError:
+    """The error for a name in the settings that no model of theirs has."""
+    if name in ("local", settings.models.local.name):
+        hint = 'The embedded model is not served: see `slipstream pull`, or set models.local.enabled to "on".'
+    else:
+        real = [each for each in known if each not in settings.models.aliases]
+        hint = f"Known models: {', '.join(real[:NAMES_SHOWN]) or 'none'}."
+    return ConfigurationError(f"{setting} names the model `{name}`, which nobody serves.", hint=hint)
 
 
 def _targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:

@@ -37,11 +37,11 @@ def test_folders_are_made_for_their_owner_only(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         settings = Settings(data_folder=str(tmp_path / "a" / "b"), state_folder=str(tmp_path / "c"))
-        made = [paths.data_folder(settings), paths.state_folder(settings), paths.models_folder(settings)]
+        made = [paths.data_folder(settings), paths.state_folder(settings)]
     finally:
         os.umask(before)
 
-    assert made == [tmp_path / "a" / "b", tmp_path / "c", tmp_path / "a" / "b" / "models"]
+    assert made == [tmp_path / "a" / "b", tmp_path / "c"]
     for folder in (*made, tmp_path / "a"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 

@@ -98,6 +98,13 @@ def test_replacing_a_field() -> None:
         (b'{"messages":[],"stream":1}', "wrong_type"),
         (b'{"messages":[],"model":[]}', "wrong_type"),
         (b'{"messages":[],"max_tokens":1.5}', "wrong_type"),
+        (b"{%b}" % b",".join(b'"k%d":1' % n for n in range(1001)), "too_many_fields"),
+        (b"{%b}" % b", ".join(b'"k%d": 1' % n for n in range(9000)), "too_many_fields"),
+        (b"{%b}" % b",".join([b'"k":1'] * 9000), "too_many_fields"),
+        (b'{"messages":[],"%b":1}' % (b"a" * 257), "field_name_too_long"),
+        (b'{"messages":[],"%b":1}' % (b"a" * 20_000), "field_name_too_long"),
+        (b'{"messages":[],"%b":1}' % (b"\\u0061" * 5_000), "field_name_too_long"),
+        (b'{"messages":[]%b}' % (b" " * 70_000), "too_much_space"),
         (b'{"messages":' + b"[" * 50_000 + b"]" * 50_000 + b"}", "too_deep"),
     ],
 )
@@ -106,3 +113,24 @@ def test_what_is_refused_and_why(body: bytes, code: str) -> None:
     with pytest.raises(BadRequest) as refused:
         parse(Route.CHAT, body)
     assert refused.value.code == code
+
+
+def test_the_most_that_is_read() -> None:
+    """A thousand fields, names of 256 letters and a large body between them are read as they came."""
+    names = [b"messages", b"\xc3\xa9" * 256, *(b"k%d" % n for n in range(998))]
+    body = b"{%b}" % b" , ".join(b'"%b" : [ "%b" ]' % (name, b"x" * 20) for name in names)
+    request = parse(Route.CHAT, body)
+    assert len(body) > 16 * 1024
+    assert {name: bytes(raw) for name, raw in request.fields.items()} == {
+        name.decode(): b'[ "%b" ]' % (b"x" * 20) for name in names
+    }
+    assert all(type(name) is str for name in request.fields)
+    assert json.loads(join(request.fields)) == json.loads(body)
+
+
+def test_a_large_field_given_twice_is_refused() -> None:
+    """Also where the body is decoded with a count."""
+    large = b'"x":"%b"' % (b"a" * 20_000)
+    with pytest.raises(BadRequest) as refused:
+        parse(Route.CHAT, b'{"messages":[],%b,%b}' % (large, large))
+    assert refused.value.code == "duplicate_field"

@@ -4,7 +4,7 @@ import msgspec
 
 from slipstream.core import clock
 from slipstream.core.errors import LimitReached, UpstreamFailed
-from slipstream.core.record import STEPS_MAX, Record, open_record
+from slipstream.core.record import QUEUE, STEPS_MAX, Record, open_record
 
 
 class Ticks:
@@ -73,3 +73,19 @@ def test_a_record_crosses_processes_whole() -> None:
     copy = msgspec.msgpack.decode(msgspec.msgpack.encode(record), type=Record)
     assert copy == record
     assert copy.origin_ns == 0
+
+
+def test_who_leaves_while_waiting_has_waited() -> None:
+    """The wait for a slot counts whether it ended in a slot, with the client, or with a deadline."""
+    ticks = Ticks()
+    with clock.driven_by(ticks):
+        left, late, served = (open_record(route="x") for _ in range(3))
+        with left.step(QUEUE):
+            with late.step(QUEUE), served.step(QUEUE):
+                ticks.now += 5
+            served.queue_wait_ns = 4
+            ticks.now += 2
+            left.close()
+        late.close()
+        served.close()
+    assert (left.queue_wait_ns, late.queue_wait_ns, served.queue_wait_ns) == (7, 5, 4)

@@ -77,10 +77,12 @@ class Scene:
         ]
     )
     loading: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
     key: str = ""
     error: dict[str, Any] = field(
         default_factory=lambda: {
-            "message": "The model `gpt-oss-120b` did not answer within 60 s.",
+            "message": "The model `gpt-oss-120b` did not answer within 60 s."
+            " It may be loading. Try again in a minute.",
             "type": "upstream_error",
             "code": "upstream_timeout",
             "param": None,
@@ -94,7 +96,9 @@ class Scene:
     seen: list[dict[str, Any]] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    record_delay: float = 0.1
     record_polls: int = 0
+    steps: list[list[Any]] = field(default_factory=list)
 
 
 class Backend:
@@ -126,9 +130,10 @@ class Backend:
         return JSONResponse({"status": "ok"})
 
     async def readyz(self, _: Request) -> Response:
-        if self.scene.loading:
-            return JSONResponse({"status": "loading", "loading": self.scene.loading}, 503)
-        return JSONResponse({"status": "ready"})
+        loading, failed = self.scene.loading, self.scene.failed
+        ready = not loading and not failed
+        body = {"ready": ready, "draining": False, "loading": loading, "failed": failed}
+        return JSONResponse(body, 200 if ready else 503)
 
     async def models(self, request: Request) -> Response:
         return self.refused(request) or JSONResponse({"object": "list", "data": self.scene.models})
@@ -212,12 +217,13 @@ class Backend:
             ["open", 101_000, 1_900_000],
             ["first_byte", 2_003_000, until - 2_003_000],
         ]
+        steps.extend(self.scene.steps)
         if first:
             steps.append(["relay", until + 10_000, total - until - 10_000])
             steps.append(["prompt", 2_500_000, until - 2_600_000])
             steps.append(["decode", until - 90_000, total - until])
         self.scene.records[name] = {
-            "_ready": time.monotonic() + 0.15,
+            "_ready": time.monotonic() + self.scene.record_delay,
             "id": name,
             "model": body.get("model", ""),
             "upstream": "local",

@@ -238,19 +238,22 @@ def test_conversation_in_storage_is_bounded(chat: Watched) -> None:
 
 def test_foreign_storage_does_not_break_the_page(chat: Watched) -> None:
     """What is not ours in the storage is ignored."""
-    page = chat.page
+    turn = '{"role": "user", "text": "x"}, {"role": "assistant", "text": "y", "state": "done", "timing": %s}'
     for text in (
         '{"messages": [1, null, {"role": "user"}, {"role": "system", "text": "x"}]}',
+        '{"messages": [{"role": "assistant", "text": "y", "state": "done"}, {"role": "user", "text": "x"}]}',
         "{",
         '{"messages": "x"}',
         "[]",
+        '{"messages": [], "draft": 5, "model": [], "showsSteps": "yes"}',
     ):
-        page.evaluate("text => sessionStorage.setItem('slipstream.conversation', text)", text)
-        page.evaluate(
-            "() => { addEventListener('pagehide', (event) => event.stopImmediatePropagation(), true) }"
-        )
-        page.reload()
+        page = chat.open_with(text)
         expect(page.locator("#welcome")).to_be_visible()
+        expect(page.locator("#picker")).to_be_visible()
+    for timing in ("5", "{}", '{"steps": 7}'):
+        page = chat.open_with('{"messages": [' + turn % timing + '], "showsSteps": true}')
+        expect(page.locator(".answer .prose")).to_have_text("y")
+        expect(page.locator("#picker")).to_be_visible()
 
 
 def test_error_is_shown_with_its_hint_and_can_be_retried(chat: Watched, scene: Scene) -> None:
@@ -350,7 +353,7 @@ def test_key_is_asked_for_and_kept_in_memory_only(browser: Browser, page_server:
     with watched_page(browser, page_server) as watched:
         page = watched.open()
         expect(page.get_by_role("heading", name="This server asks for a key.")).to_be_visible()
-        expect(page.locator("#key-help")).to_contain_text("one-time link printed at its start")
+        expect(page.locator(".notice-key")).to_contain_text("slipstream open lets a browser in")
         page.locator("#key").fill("sk-wrong")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="That key was not accepted.")).to_be_visible()

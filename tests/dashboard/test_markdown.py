@@ -69,13 +69,26 @@ TAGS = {
     "a",
     "span",
 }
-ATTRIBUTES = {"class", "href", "rel", "target", "title", "start", "scope", "tabindex", "role", "aria-label"}
+ATTRIBUTES = {
+    "class",
+    "dir",
+    "href",
+    "rel",
+    "target",
+    "title",
+    "start",
+    "scope",
+    "tabindex",
+    "role",
+    "aria-label",
+}
 
 
 def render(blank: Watched, text: str, cuts: tuple[int, ...] = ()) -> str:
-    """The markup that a text becomes, pushed in pieces that end at `cuts`; without a link's fixed attributes."""
+    """The markup that a text becomes, pushed in pieces that end at `cuts`; without attributes that are always there."""
     drawn: str = blank.page.evaluate(RENDER, [text, list(cuts)])
-    return re.sub(r' rel="noopener noreferrer" target="_blank" title="[^"]*"', "", drawn)
+    fixed = r' rel="noopener noreferrer" target="_blank" title="[^"]*"| dir="(auto|ltr)"'
+    return re.sub(fixed, "", drawn)
 
 
 CASES = {

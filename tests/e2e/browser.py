@@ -40,6 +40,7 @@ class Watched:
     errors: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    console: list[str] = field(default_factory=list)
 
     def open(self, path: str = "/") -> Page:
         """Go to a path of the server and wait until the page's script has run."""
@@ -47,13 +48,19 @@ class Watched:
         self.page.locator("#send[aria-label]").wait_for()
         return self.page
 
+    def open_with(self, stored: str) -> Page:
+        """Open the page with this as the stored conversation."""
+        self.page.goto(self.base_url + "/assets/favicon.svg")  # the page itself would write its own over it
+        self.page.evaluate("text => sessionStorage.setItem('slipstream.conversation', text)", stored)
+        return self.open()
+
     def forget(self) -> None:
         """Be as new: no storage, no routes, no emulation, nothing seen."""
         self.page.unroute_all(behavior="ignoreErrors")
         self.page.emulate_media(color_scheme="light", reduced_motion="no-preference")
         self.page.goto(self.base_url + "/assets/favicon.svg")  # of the same origin, without the page's script
         self.page.evaluate("() => { sessionStorage.clear(); localStorage.clear(); }")
-        for seen in (self.dialogs, self.errors, self.violations, self.foreign):
+        for seen in (self.dialogs, self.errors, self.violations, self.foreign, self.console):
             seen.clear()
 
     def assert_clean(self) -> None:
@@ -62,6 +69,11 @@ class Watched:
         assert self.errors == []
         assert self.violations == []
         assert self.foreign == []
+
+    def assert_silent(self) -> None:
+        """Clean, and nothing at all in the browser's console: no failed request either."""
+        self.assert_clean()
+        assert self.console == []
 
 
 @contextmanager
@@ -103,6 +115,7 @@ def _watch(watched: Watched) -> None:
 
     def console(message: ConsoleMessage) -> None:
         text = message.text
+        watched.console.append(text)
         if "Content Security Policy" in text or "TrustedHTML" in text or "Trusted Type" in text:
             watched.violations.append(text)
 

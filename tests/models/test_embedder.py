@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from slipstream.core.chat import Route, parse
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, Unavailable
 from slipstream.core.ports import Head
 from slipstream.core.record import Record, open_record
-from slipstream.models.embedder import DIMENSIONS, TEXTS_MAX, TOKENS_MAX, TRUNCATED, EmbedderModel
+from slipstream.models.embedder import DIMENSIONS, TOKENS_MAX, TRUNCATED, EmbedderModel
 
-SETTINGS = Embedder(queue=2 * TEXTS_MAX)
+TEXTS_MAX = 200
+SETTINGS = Embedder(queue=2 * TEXTS_MAX, texts=TEXTS_MAX)
 
 pytestmark = pytest.mark.model
 
@@ -42,22 +45,29 @@ async def ask(model: EmbedderModel, record: Record | None = None, **fields: obje
     return reply.head, json.loads(body)
 
 
+async def embed(model: EmbedderModel, texts: list[str]) -> np.ndarray:
+    """One row a text."""
+    _, answer = await ask(model, input=texts)
+    return np.array([row["embedding"] for row in answer["data"]], np.float32)
+
+
 def test_paraphrases_are_closer_than_strangers(data_folder: Path) -> None:
     """Cosine similarity follows the meaning, whatever the words and whatever else is in the batch."""
 
     async def use(model: EmbedderModel) -> None:
-        one = await model.embed(["How do I reset my password?"])
-        rows = await model.embed(
+        one = await embed(model, ["How do I reset my password?"])
+        rows = await embed(
+            model,
             [
                 "I forgot my password, how can I change it?",
                 "Bake the bread at 220 degrees for half an hour. " * 20,
-            ]
+            ],
         )
         near, far = (rows @ one[0]).tolist()
         assert near > 0.75
         assert far < 0.3
         assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
-        alone = await model.embed(["I forgot my password, how can I change it?"])
+        alone = await embed(model, ["I forgot my password, how can I change it?"])
         assert float(alone[0] @ rows[0]) > 0.99  # int8 activations feel their neighbours a little
 
     with_embedder(data_folder, use)
@@ -68,9 +78,9 @@ def test_rows_come_in_the_order_of_their_texts(data_folder: Path) -> None:
     texts = [f"{'word ' * (n % 7)}number {n}" for n in range(40)]
 
     async def use(model: EmbedderModel) -> None:
-        together = await model.embed(texts)
+        together = await embed(model, texts)
         for index in (0, 13, 39):
-            alone = (await model.embed([texts[index]]))[0]
+            alone = (await embed(model, [texts[index]]))[0]
             assert int(np.argmax(together @ alone)) == index
 
     with_embedder(data_folder, use)
@@ -150,12 +160,12 @@ def test_more_texts_than_may_wait_are_refused(data_folder: Path) -> None:
     """The queue is counted in texts and has an end; those who wait are served."""
 
     async def use(model: EmbedderModel) -> None:
-        first = asyncio.create_task(model.embed(["a", "b", "c"]))
+        first = asyncio.create_task(embed(model, ["a", "b", "c"]))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable):
-            await model.embed(["d", "e"])
+            await embed(model, ["d", "e"])
         assert (await first).shape == (3, DIMENSIONS)
-        assert (await model.embed(["d", "e"])).shape == (2, DIMENSIONS)
+        assert (await embed(model, ["d", "e"])).shape == (2, DIMENSIONS)
 
     with_embedder(data_folder, use, Embedder(queue=4))
 
@@ -166,7 +176,7 @@ def test_a_missing_library_is_one_sentence(data_folder: Path, monkeypatch: pytes
 
     async def use(model: EmbedderModel) -> None:
         with pytest.raises(MissingExtra, match=r"slipstream\[semantic\]"):
-            await model.embed(["a"])
+            await embed(model, ["a"])
 
     with_embedder(data_folder, use)
 
@@ -179,6 +189,23 @@ def test_a_broken_file_is_the_settings_fault(data_folder: Path) -> None:
 
     async def use(model: EmbedderModel) -> None:
         with pytest.raises(ConfigurationError, match=r"broken\.onnx"):
-            await model.embed(["a"])
+            await embed(model, ["a"])
 
     with_embedder(data_folder, use, Embedder(path=str(broken)))
+
+
+def test_it_closes_while_the_interpreter_ends() -> None:
+    """Nothing is printed at the end of a script that has embedded, and what is closed after it is closed too."""
+    code = """
+import asyncio, atexit, pathlib
+from slipstream.config.settings import Embedder
+from slipstream.models.embedder import EmbedderModel
+model = EmbedderModel(Embedder(), pathlib.Path("."))
+model._thread.submit(int)
+atexit.register(lambda: (asyncio.run(model.aclose()), print("closed")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)

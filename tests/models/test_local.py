@@ -7,6 +7,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from slipstream.config.settings import Local
@@ -111,11 +112,12 @@ def test_the_record_knows_where_the_time_went(embedded: LocalProcess) -> None:
     async def use(model: LocalModel) -> None:
         record = (await ask(model, messages=PARIS)).record
         record.close()
-        prompt, decode = record.steps
-        assert (prompt.name, decode.name) == ("prompt", "decode")
-        assert 0 <= prompt.start_ns <= decode.start_ns
+        queue, prompt, decode = record.steps
+        assert (queue.name, prompt.name, decode.name) == ("queue", "prompt", "decode")
+        assert 0 <= queue.start_ns <= prompt.start_ns <= decode.start_ns
         assert decode.start_ns + decode.duration_ns <= record.duration_ns
         assert record.queue_wait_ns is not None
+        assert record.queue_wait_ns <= queue.duration_ns
         assert (record.default_system_prompt, record.default_temperature) == (True, True)
 
     with_model(embedded, use)
@@ -228,16 +230,38 @@ def test_who_leaves_the_queue_never_gets_a_slot(embedded: LocalProcess) -> None:
     async def use(model: LocalModel) -> None:
         running = [asyncio.create_task(ask(model, **FOREVER, stream=True)) for _ in range(2)]
         await until_busy(embedded, 2)
-        third = asyncio.create_task(ask(model, **FOREVER))
+        record = open_record(route=Route.CHAT.value)
+        third = asyncio.create_task(model.open(parse(Route.CHAT, json.dumps(FOREVER).encode()), record))
         await asyncio.sleep(0.05)
         third.cancel()
+        record.close()  # as the way does, before the task has unwound
         await asyncio.wait([third])
+        (queue,) = record.steps
+        assert (queue.name, record.queue_wait_ns) == ("queue", queue.duration_ns)
+        assert queue.duration_ns > 0
         for task in running:
             task.cancel()
         await until_busy(embedded, 0)
         assert third.cancelled()
 
     with_model(embedded, use)
+
+
+def test_a_full_queue_turns_away(embedded: LocalProcess) -> None:
+    """No more wait for a slot than the settings allow; the next one is told to come back."""
+
+    async def main() -> None:
+        settings = msgspec.structs.replace(SETTINGS, slots=1, waiting=0)
+        model = LocalModel(settings, lambda: embedded.address, event_bytes=1 << 20)
+        running = asyncio.create_task(ask(model, **FOREVER, stream=True))
+        await until_busy(embedded, 1)
+        with pytest.raises(Unavailable):
+            await ask(model, messages=PARIS)
+        running.cancel()
+        await until_busy(embedded, 0)
+        await model.aclose()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -141,15 +141,26 @@ def test_what_the_request_says_wins() -> None:
     assert (record.default_system_prompt, record.default_temperature) == (False, False)
 
 
-def test_a_named_tool_is_the_only_one_offered() -> None:
-    """A choice by name becomes that one tool, required."""
-    tools = [
-        {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
-        for name in ("a", "b")
-    ]
-    sent = ordered(tools=tools, tool_choice={"type": "function", "function": {"name": "b"}})
-    assert ([tool["function"]["name"] for tool in sent["tools"]], sent["tool_choice"]) == (["b"], "required")
-    assert sent["tools"][0]["function"]["parameters"] == {"type": "object"}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in ("a", "b")
+]
+
+
+@pytest.mark.parametrize("choice", [None, "auto", "none"])
+def test_tools_are_offered(choice: str | None) -> None:
+    """Tools go to the model as they are, with the choice left to it."""
+    sent = ordered(tools=TOOLS, tool_choice=choice)
+    assert (sent["tools"], sent.get("tool_choice")) == (TOOLS, choice)
+
+
+@pytest.mark.parametrize("tools", [TOOLS, None])
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "b"}}])
+def test_a_call_cannot_be_required(choice: object, tools: object) -> None:
+    """What would be answered in plain text all the same is refused, with what works instead."""
+    with pytest.raises(BadRequest) as refused:
+        ordered(tools=tools, tool_choice=choice)
+    assert (refused.value.param, refused.value.code) == ("tool_choice", "unsupported_value")
+    assert "json_schema" in refused.value.hint
 
 
 def test_nulls_count_as_absent() -> None:

@@ -329,6 +329,8 @@ def test_requests_queue_for_slots_in_order() -> None:
 
     assert [heard.times_ms for heard in answers] == [[100], [100], [200], [200]]
     assert [(heard.record.queue_wait_ns or 0) // MS for heard in answers] == [0, 0, 100, 100]
+    waited = [[step.duration_ns // MS for step in heard.record.steps] for heard in answers]
+    assert waited == [[], [], [100], [100]]
 
 
 def test_the_same_seed_and_sequence_give_the_same_answers_and_times() -> None:

@@ -40,7 +40,7 @@ def main(manner: str, line_number: int) -> int:
                     say(messages.Status(3, {"requests": 5}))
                     say(messages.Ready(os.getpid()))
                 case messages.Drain() if manner != "deaf":
-                    say(messages.Records(()))
+                    say(messages.Records([]))
                     say(messages.Status(0, {"requests": 6}))
                     return 0
                 case _:

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slipstream.config.settings import Keys
 from slipstream.core.errors import ConfigurationError, NotAllowed
 from slipstream.core.keys import Keyring, keyring
 from slipstream.server.access import Access, check_address, key_required
-from slipstream.server.sessions import SESSION_SECONDS, SESSIONS_MAX, TOKENS_MAX, Sessions
+from slipstream.server.sessions import SESSIONS_MAX, TOKENS_MAX, Sessions
 from slipstream.store.keys import KeyStore
+
+SESSION_SECONDS = 5.0
 
 RULES = st.sampled_from(["auto", "always", "never"])
 
@@ -57,7 +60,7 @@ def test_public_address_without_a_key_is_refused() -> None:
 def test_revoking_the_last_key_does_not_open_the_doors(tmp_path: Path) -> None:
     """Keys come and go while the server runs; once there was one, `auto` goes on asking."""
     store = KeyStore(tmp_path / "keys.db")
-    access = Access(store, "auto", loopback=True, own_secret="own")
+    access = Access(store, Keys(required="auto"), loopback=True, own_secret="own")
     assert ring(access).whose("").id == "local"
 
     entry, secret = store.create("ci")
@@ -77,7 +80,7 @@ def test_nor_does_a_restart_after_it(tmp_path: Path) -> None:
     with contextlib.closing(KeyStore(tmp_path / "keys.db")) as store:
         store.create("laptop")
         store.revoke("laptop")
-        access = Access(store, "auto", loopback=True, own_secret="own")
+        access = Access(store, Keys(required="auto"), loopback=True, own_secret="own")
 
         assert not access.has_keys
         assert access.required
@@ -86,7 +89,7 @@ def test_nor_does_a_restart_after_it(tmp_path: Path) -> None:
 def test_whoever_may_read_the_registration_may_call(tmp_path: Path) -> None:
     """The token of the live register is a key of its own, with or without other keys."""
     store = KeyStore(tmp_path / "keys.db")
-    access = Access(store, "always", loopback=True, own_secret="own")
+    access = Access(store, Keys(required="always"), loopback=True, own_secret="own")
 
     assert ring(access).whose("own").role == "admin"
     store.close()
@@ -96,7 +99,7 @@ def test_known_keys_stand_while_the_store_cannot_be_read(tmp_path: Path) -> None
     """A key file that is gone is shown as a failure; nobody is let in or locked out because of it."""
     store = KeyStore(tmp_path / "keys.db")
     entry, secret = store.create("ci")
-    access = Access(store, "auto", loopback=True, own_secret="own")
+    access = Access(store, Keys(required="auto"), loopback=True, own_secret="own")
     (tmp_path / "keys.db").rename(tmp_path / "elsewhere.db")
 
     access.read()
@@ -111,7 +114,7 @@ def test_known_keys_stand_while_the_store_cannot_be_read(tmp_path: Path) -> None
 
 def test_token_opens_one_session() -> None:
     """A one-time link works once; the session it opens is an admin's and ends."""
-    sessions = Sessions()
+    sessions = Sessions(SESSION_SECONDS)
     token = sessions.issue(0)
 
     cookie = sessions.login(token, now_ns=0)
@@ -125,7 +128,7 @@ def test_token_opens_one_session() -> None:
 
 def test_tokens_and_sessions_are_bounded() -> None:
     """The newest count: an old one makes room."""
-    sessions = Sessions()
+    sessions = Sessions(SESSION_SECONDS)
     tokens = [sessions.issue(0) for _ in range(TOKENS_MAX + 1)]
     assert sessions.login(tokens[0], now_ns=0) is None
     assert sessions.login(tokens[1], now_ns=0) is not None

@@ -5,15 +5,17 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
-import msgspec
+import pytest
 
 from server.waiting import until
 from slipstream.config.settings import Recording
+from slipstream.core import clock
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record, Step
 from slipstream.server import messages
 from slipstream.server.channel import Channel
-from slipstream.server.sink import BATCH_BYTES, RECORD_BYTES_MAX, ChannelSink
+from slipstream.server.sink import PAUSE_NS, ChannelSink
+from slipstream.store.rows import TEXT_MAX, from_row
 
 
 class Supervisor:
@@ -35,7 +37,7 @@ class Supervisor:
 
     def _hear(self, message: messages.FromWorker) -> None:
         assert isinstance(message, messages.Records)
-        self.batches.append([msgspec.msgpack.decode(item, type=Record) for item in message.items])
+        self.batches.append([from_row(row) for row in message.rows])
 
 
 @contextlib.asynccontextmanager
@@ -53,8 +55,16 @@ async def sink(settings: Recording, counters: Counters) -> AsyncIterator[tuple[C
         await closed.wait()
 
 
-def record(number: int, text: str = "") -> Record:
-    return Record(id=f"req_{number}", error_code=text, steps=[Step("admit", 0, 10)])
+def record(number: int) -> Record:
+    return Record(id=f"req_{number}", steps=[Step("admit", 0, 10)])
+
+
+LONG = ("route", "key_id", "tenant", "model_asked", "model", "upstream", "error_type", "error_code")
+
+
+def long_record(number: int) -> Record:
+    """One of 2 KB and more."""
+    return Record(id=f"req_{number}", steps=[Step("admit", 0, 10)], **dict.fromkeys(LONG, "x" * TEXT_MAX))
 
 
 def test_a_record_goes_out_within_the_flush_time() -> None:
@@ -95,18 +105,19 @@ def test_what_finds_no_room_is_counted() -> None:
         counters = Counters()
         settings = Recording(queue=100, batch=50, flush_ms=1)
         async with sink(settings, counters) as (ours, supervisor):
-            for number in range(2_000):
-                ours.take(record(number, "x" * 60_000))
-                await asyncio.sleep(0)
+            for number in range(12_000):
+                ours.take(long_record(number))
+                if number % 20 == 0:
+                    await asyncio.sleep(0)
             dropped = counters.snapshot()["records_dropped"]
             assert dropped > 0
 
             await supervisor.listen()
             await ours.close(20.0)
-            await until(lambda: len(supervisor.records) == 2_000 - dropped)
+            await until(lambda: len(supervisor.records) == 12_000 - dropped)
 
             assert counters.snapshot()["records_dropped"] == dropped
-            assert len({each.id for each in supervisor.records}) == 2_000 - dropped
+            assert len({each.id for each in supervisor.records}) == 12_000 - dropped
 
     asyncio.run(main())
 
@@ -116,54 +127,98 @@ def test_closing_before_a_deaf_supervisor_ends_and_counts() -> None:
 
     async def main() -> None:
         counters = Counters()
-        async with sink(Recording(flush_ms=3_600_000, queue=1_000, batch=1_000), counters) as (
+        async with sink(Recording(flush_ms=3_600_000, queue=20_000, batch=1_000), counters) as (
             ours,
             supervisor,
         ):
-            for number in range(500):
-                ours.take(record(number, "x" * 60_000))
+            for number in range(15_000):
+                ours.take(long_record(number))
             await ours.close(0.05)
             dropped = counters.snapshot()["records_dropped"]
-            assert 0 < dropped < 500
+            assert 0 < dropped < 15_000
 
-            ours.take(record(501))
+            ours.take(record(15_001))
             assert counters.snapshot()["records_dropped"] == dropped + 1
             await supervisor.listen()
-            await until(lambda: len(supervisor.records) == 500 - dropped)
+            await until(lambda: len(supervisor.records) == 15_000 - dropped)
 
     asyncio.run(main())
 
 
-def test_batches_are_bounded_in_bytes() -> None:
-    """A batch ends at its size, and one record that is too long does not take the others with it."""
-
-    async def main() -> None:
-        counters = Counters()
-        async with sink(Recording(flush_ms=5, batch=1_000), counters) as (ours, supervisor):
-            await supervisor.listen()
-            for number in range(40):
-                ours.take(record(number, "x" * (RECORD_BYTES_MAX if number == 7 else 50_000)))
-            await until(lambda: len(supervisor.records) == 39)
-
-            assert counters.snapshot()["records_dropped"] == 1
-            assert max(map(len, supervisor.batches)) <= BATCH_BYTES // 50_000 + 1
-
-    asyncio.run(main())
-
-
-def test_a_record_that_cannot_be_encoded_is_counted() -> None:
-    """A number or text from outside that no message can hold costs its own record only."""
+def test_what_comes_from_outside_is_cut() -> None:
+    """A text beyond any column's length, or not Unicode, and a number beyond 64 bits: none breaks a batch."""
 
     async def main() -> None:
         counters = Counters()
         async with sink(Recording(flush_ms=5), counters) as (ours, supervisor):
             await supervisor.listen()
-            ours.take(Record(id="req_a", output_tokens=2**70))
+            ours.take(Record(id="req_a", output_tokens=2**70, model_asked="x" * 10_000_000))
             ours.take(Record(id="req_b", model_asked="\ud800"))
+            ours.take(record(1))
+            await until(lambda: len(supervisor.records) == 3)
+
+            first, second, third = supervisor.records
+            assert (first.output_tokens, first.model_asked) == (2**63 - 1, "x" * TEXT_MAX)
+            assert second.model_asked == "?"
+            assert third == record(1)
+            assert counters.snapshot()["records_dropped"] == 0
+
+    asyncio.run(main())
+
+
+def test_a_record_that_cannot_be_stored_is_counted() -> None:
+    """A field of a wrong kind costs its own record only."""
+
+    async def main() -> None:
+        counters = Counters()
+        async with sink(Recording(flush_ms=5), counters) as (ours, supervisor):
+            await supervisor.listen()
+            broken = Record(id="req_a")
+            broken.model = 5  # type: ignore[assignment]
+            ours.take(broken)
             ours.take(record(1))
             await until(lambda: supervisor.records)
 
             assert supervisor.records == [record(1)]
-            assert counters.snapshot()["records_dropped"] == 2
+            assert counters.snapshot()["records_dropped"] == 1
 
     asyncio.run(main())
+
+
+def test_a_batch_shares_what_the_loop_has_spent() -> None:
+    """Records are told the loop's CPU since the batch before, shared evenly; after a pause they are not."""
+    now = cpu = 5_000_000_000
+
+    async def main() -> None:
+        nonlocal now, cpu
+        async with sink(Recording(flush_ms=3_600_000, batch=4), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            for spent, passed in ((9_000, 0), (400_000, 10_000_000), (800_000, PAUSE_NS), (40, 1)):
+                now, cpu = now + passed, cpu + spent
+                for number in range(4):
+                    ours.take(record(number))
+                await until(lambda: len(supervisor.batches) > len(shares))
+                shares.append([each.gateway_cpu_ns for each in supervisor.batches[-1]])
+
+    shares: list[list[int | None]] = []
+    with clock.driven_by(lambda: now), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "thread_cpu_ns", lambda: cpu)
+        asyncio.run(main())
+    assert shares == [[None] * 4, [100_000] * 4, [None] * 4, [10] * 4]
+
+
+def test_a_real_batch_costs_something() -> None:
+    """With the system's clock: what was computed between two batches is in the second one's shares."""
+
+    async def main() -> list[int | None]:
+        async with sink(Recording(flush_ms=3_600_000, batch=2), Counters()) as (ours, supervisor):
+            await supervisor.listen()
+            for batch in (1, 2):
+                sum(range(100_000))
+                for number in range(2):
+                    ours.take(record(number))
+                await until(lambda batch=batch: len(supervisor.batches) == batch)
+            return [each.gateway_cpu_ns for each in supervisor.batches[-1]]
+
+    shares = asyncio.run(main())
+    assert shares == [None, None] or all(share is not None and share > 0 for share in shares)

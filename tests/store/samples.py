@@ -5,7 +5,7 @@ import itertools
 from hypothesis import strategies as st
 
 from slipstream.core.record import Record, Step
-from slipstream.store.records import TEXT_MAX
+from slipstream.store.rows import TEXT_MAX
 
 DAY_NS = 86_400 * 1_000_000_000
 NOON_NS = 1_790_000_000 * 1_000_000_000

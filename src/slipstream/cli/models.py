@@ -13,7 +13,11 @@ COLOURS = {
     "installed": "green",
     "loading": "yellow",
     "not installed": "yellow",
+    "being tried": "yellow",
+    "held": "yellow",
     "failed": "red",
+    "open": "red",
+    "ejected": "red",
 }
 
 

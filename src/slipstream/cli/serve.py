@@ -97,7 +97,8 @@ def banner(news: "Announcement", settings: "Settings") -> str:
     heading = click.style("Slipstream is up.", bold=True) + click.style("  Ctrl-C ends it.", dim=True)
     lines = [heading, *(f"  {click.style(f'{label:<10}', fg='cyan')} {text}" for label, text in rows)]
     if news.login_url:
-        lines.append(click.style("  The link works once; keys: slipstream keys list", dim=True))
+        told = "The link works once; a new one: slipstream open; keys: slipstream keys list"
+        lines.append(click.style(f"  {told}", dim=True))
     return "\n".join(("", *lines, ""))
 
 

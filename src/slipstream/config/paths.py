@@ -64,11 +64,6 @@ def keys_path(settings: Settings) -> Path:
     return _file(settings.keys.path) or data_folder(settings) / "keys.db"
 
 
-def models_folder(settings: Settings) -> Path:
-    """The folder of pulled models, made if it is not there."""
-    return _made(data_folder(settings) / "models", "data_folder")
-
-
 def customary(platform: str, environ: Mapping[str, str], purpose: Purpose) -> Path:
     """Where a system keeps such files of a user: XDG on Linux, its own places on macOS and Windows.
 

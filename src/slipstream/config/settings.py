@@ -95,6 +95,13 @@ class Local(Section, frozen=True, kw_only=True):
         1024
     )
     start_seconds: Annotated[Seconds, Meta(description="How long the model may take to load.")] = 120.0
+    waiting: Annotated[
+        int, Meta(ge=0, description="Most requests of one worker waiting for a slot; beyond it 503.")
+    ] = 256
+    prompt_cache_mib: Annotated[
+        int,
+        Meta(ge=0, description="Memory for prompts that lost their slot; llama.cpp's own default is 8,192."),
+    ] = 64
 
 
 class Embedder(Section, frozen=True, kw_only=True):
@@ -110,6 +117,7 @@ class Embedder(Section, frozen=True, kw_only=True):
     )
     threads: Annotated[int, Meta(ge=1, le=64, description="Threads for inference.")] = 1
     queue: Annotated[Count, Meta(description="Most texts waiting; beyond it requests are refused.")] = 1024
+    texts: Annotated[int, Meta(ge=1, le=2048, description="Most texts of one request.")] = 256
 
 
 class Upstream(Section, frozen=True, kw_only=True):
@@ -193,6 +201,22 @@ class Models(Section, frozen=True, kw_only=True):
         float, Meta(ge=0, description="Longest wait for an upstream to come back where none is free.")
     ] = 10.0
     waiting: Annotated[int, Meta(ge=0, description="Most requests of one worker that wait so.")] = 1024
+    breaker_failures: Annotated[
+        Count, Meta(description="Failures in a row after which an upstream's model is left alone.")
+    ] = 5
+    breaker_error_rate: Annotated[
+        float, Meta(gt=0, le=1, description="Share of failures in 10 s, clearly beyond which it is too.")
+    ] = 0.5
+    breaker_open_seconds: Annotated[
+        Seconds, Meta(description="How long it is left alone at first; doubled each time it fails again.")
+    ] = 5.0
+    breaker_open_seconds_max: Annotated[Seconds, Meta(description="And at most.")] = 30.0
+    retry_after_seconds: Annotated[
+        float, Meta(ge=0, description="Longest `Retry-After` of an upstream that is obeyed.")
+    ] = 60.0
+    discover_seconds: Annotated[
+        Seconds, Meta(description="How often an upstream without `models` is asked for them.")
+    ] = 60.0
     connect_seconds: Annotated[Seconds, Meta(description="Time to connect to an upstream.")] = 5.0
     first_token_seconds: Annotated[Seconds, Meta(description="Time to the first byte, of each try.")] = 60.0
     idle_seconds: Annotated[Seconds, Meta(description="Longest silence inside an answer.")] = 30.0
@@ -214,6 +238,9 @@ class Keys(Section, frozen=True, kw_only=True):
         Meta(description="auto: as soon as a key exists, or off loopback. never: loopback only."),
     ] = "auto"
     path: Annotated[str, Meta(description="SQLite file of the keys; empty = in the data folder.")] = ""
+    session_seconds: Annotated[
+        Seconds, Meta(description="How long a browser that logged in to the pages stays so.")
+    ] = 7 * 24 * 3600.0
 
 
 class Recording(Section, frozen=True, kw_only=True):
@@ -290,6 +317,33 @@ class Log(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class LoadTesting(Section, frozen=True, kw_only=True):
+    """Load and stress tests: how long they really take, and the most that they may do."""
+
+    time_scale: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Durations of tests are multiplied by it; shown in every result."),
+    ] = 1.0
+    users: Annotated[int, Meta(ge=1, le=100_000, description="Most concurrent users of a test.")] = 10_000
+    rate: Annotated[float, Meta(gt=0, description="Most requests per second of a test.")] = 100_000.0
+    seconds: Annotated[Seconds, Meta(description="Longest test.")] = 3600.0
+    requests: Annotated[int, Meta(ge=1, le=10_000_000, description="Most requests of a test.")] = 1_000_000
+    bytes: Annotated[int, Meta(ge=1024, description="Most bytes a test may receive.")] = 16 * 1024**3
+    workers: Annotated[
+        int, Meta(ge=0, le=64, description="Processes that send; 0 = one a core that is to spare.")
+    ] = 0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, description="Longest wait for answers after a test's last request.")
+    ] = 30.0
+    prompt_tokens: Annotated[
+        Count, Meta(description="Length of made-up prompts where a test says nothing.")
+    ] = 64
+    output_tokens: Annotated[
+        Count, Meta(description="Longest answers to ask for where a test says nothing.")
+    ] = 16
+    kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
@@ -304,6 +358,7 @@ class Settings(Section, frozen=True, kw_only=True):
     ] = field(default_factory=dict)
     mail: Mail = Mail()
     log: Log = Log()
+    testing: LoadTesting = LoadTesting()
     data_folder: Annotated[
         str, Meta(description="Where models, records and keys are kept; empty = the user's data folder.")
     ] = ""

@@ -4,9 +4,6 @@ import datetime as dt
 import email.utils
 import re
 
-RETRY_AFTER_SECONDS_MAX = 60.0
-"""An upstream that asks for more is asked again after this: nobody is sent away for a year by a typo."""
-
 BASE_SECONDS = 0.1
 GROWTH = 2.0
 BACKOFF_SECONDS_MAX = 5.0
@@ -14,8 +11,10 @@ BACKOFF_SECONDS_MAX = 5.0
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 
 
-def retry_after(value: bytes, wall_ns: int) -> float | None:
-    """The seconds that a `Retry-After` header asks for, between 0 and 60; None for anything else.
+def retry_after(value: bytes, wall_ns: int, *, longest_seconds: float) -> float | None:
+    """The seconds that a `Retry-After` header asks for; None for anything else.
+
+    At most `longest_seconds`: nobody is sent away for a year by a typo.
 
     Both forms of RFC 9110 §10.2.3, seconds and HTTP date, and the fractions that some servers send.
     `wall_ns` is the time of day: a date is far or near by our clock, which may differ from the upstream's.
@@ -25,14 +24,14 @@ def retry_after(value: bytes, wall_ns: int) -> float | None:
     except UnicodeDecodeError:
         return None
     if _NUMBER.fullmatch(text):
-        return min(float(text), RETRY_AFTER_SECONDS_MAX)
+        return min(float(text), longest_seconds)
     try:
         when = email.utils.parsedate_to_datetime(text)
     except (ValueError, IndexError, OverflowError):
         return None
     if when.tzinfo is None:  # the date forms without a zone mean GMT, as all of HTTP does
         when = when.replace(tzinfo=dt.UTC)
-    return min(max(0.0, when.timestamp() - wall_ns / 1e9), RETRY_AFTER_SECONDS_MAX)
+    return min(max(0.0, when.timestamp() - wall_ns / 1e9), longest_seconds)
 
 
 def backoff_seconds(retries: int, chance: float) -> float:

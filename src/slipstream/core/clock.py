@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 monotonic_ns: Callable[[], int] = time.perf_counter_ns
 wall_ns: Callable[[], int] = time.time_ns
+thread_cpu_ns: Callable[[], int] = time.thread_time_ns
+"""CPU that the calling thread has used; costs 0.7 us, so it is not for every request."""
 
 
 @contextlib.contextmanager

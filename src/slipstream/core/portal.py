@@ -55,7 +55,8 @@ class Portal:
                 except StopAsyncIteration:
                     return
         finally:
-            await self.run(_close(items, turn))
+            # Shielded: whoever is cancelled once more leaves, and the generator unwinds all the same.
+            await asyncio.shield(asyncio.wrap_future(self.submit(_close(items, turn))))
 
     def before_exit(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have `work` awaited on the portal's loop when the interpreter ends."""

@@ -19,6 +19,10 @@ STEPS_MAX = 64
 """A record keeps at most this many steps; later ones are counted in `steps_dropped`."""
 
 
+QUEUE = "queue"
+"""The step that is spent waiting for a slot of the model."""
+
+
 class Step(msgspec.Struct, array_like=True):
     """One stretch of a request's time: `name`, start and duration in ns.
 
@@ -50,6 +54,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     dialect: str = "openai"
     key_id: str = ""
     tenant: str = ""
+    """As the operator named it when the key was made, in clear: reports and limits show it (decision 12)."""
     model_asked: str = ""
     model: str = ""
     upstream: str = ""
@@ -64,6 +69,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     tokens_estimated: bool = False
     cost: float | None = None
     queue_wait_ns: int | None = None
+    """Waiting for a slot of the model; what was waited where the client left meanwhile."""
     in_flight: int = 0
     first_byte_ns: int | None = None
     first_token_ns: int | None = None
@@ -84,6 +90,10 @@ class Record(msgspec.Struct, omit_defaults=True):
     default_repeat_penalty: bool = False
     steps: list[Step] = []
     steps_dropped: int = 0
+    gateway_cpu_ns: int | None = None
+    """CPU of the worker's loop a request, over the batch of records that this one left with (decision 12).
+
+    None where that batch follows a pause, so that it would be charged with what the pause cost."""
 
     def since_arrival(self) -> int:
         """Nanoseconds since the request arrived."""
@@ -123,6 +133,8 @@ class Record(msgspec.Struct, omit_defaults=True):
             step.start_ns -= origin_ns
             if step.duration_ns < 0:
                 step.duration_ns = self.duration_ns - step.start_ns
+            if step.name == QUEUE and self.queue_wait_ns is None:  # it ended while it waited
+                self.queue_wait_ns = step.duration_ns
         self.origin_ns = 0
 
 

@@ -43,6 +43,8 @@ class Patience(Struct, frozen=True):
     """For an endpoint to come back, where none is free."""
     waiting: int = 1024
     """Most requests that wait so."""
+    retry_after_seconds: float = 60.0
+    """Longest `Retry-After` that is obeyed."""
 
 
 class Opened(Struct, frozen=True):
@@ -132,7 +134,8 @@ class Attempts:
         is_kept = False
         try:
             opened = await self._open(choice, visit, errand, seconds)
-            again = on_answer(visit, opened.head, clock.monotonic_ns())
+            longest = self.patience.retry_after_seconds
+            again = on_answer(visit, opened.head, clock.monotonic_ns(), retry_after_seconds=longest)
             if visit.is_probe:
                 self.waiters.wake()
             if again == "no" or not self._goes_on(errand, visit, again):

@@ -8,9 +8,10 @@ from msgspec import Struct
 
 from slipstream.core import clock
 from slipstream.core.balance import ANY, Ask, Peers, Pick
+from slipstream.core.breaker import RULES, BreakerRules
 from slipstream.core.chat import Route
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, SlipstreamError
-from slipstream.core.health import Endpoint, EndpointSnapshot
+from slipstream.core.health import Condition, Endpoint, EndpointSnapshot
 from slipstream.core.ports import Model
 
 NAMES_SHOWN = 20
@@ -106,6 +107,7 @@ class Catalog:
         fallbacks: what answers, in order, where a model has no endpoint left; names as in requests, or an
             owner's, which stands for the first model it serves.
         chance: numbers in [0, 1), for every random choice; by default the same ones each time.
+        rules: when an endpoint is left alone, and for how long.
     """
 
     def __init__(
@@ -115,10 +117,12 @@ class Catalog:
         aliases: Mapping[str, str] | None = None,
         fallbacks: Mapping[str, Sequence[str]] | None = None,
         chance: Callable[[], float] | None = None,
+        rules: BreakerRules = RULES,
     ) -> None:
         self.chance = chance or random.Random(0).random  # noqa: S311 (spreads load, hides nothing)
-        self._default = default
+        self._rules = rules
         self._aliases = dict(aliases or {})
+        self._default = self._aliases.get(default, default)
         self._fallbacks = {name: tuple(names) for name, names in (fallbacks or {}).items()}
         self._by_owner: dict[str, tuple[Target, ...]] = {}
         self._places: dict[tuple[str, str], Place] = {}
@@ -156,6 +160,16 @@ class Catalog:
                 return owner
         return ""
 
+    def unserved(self) -> list[tuple[str, str]]:
+        """Settings that name what nobody serves, each with the name; none while somebody serves all."""
+        if self._any:
+            return []
+        named = [("models.default", self._default)] if self._default else []
+        named += [(f"models.aliases.{alias}", name) for alias, name in self._aliases.items()]
+        for asked, names in self._fallbacks.items():
+            named += [(f"models.fallbacks.{asked}", name) for name in (asked, *names)]
+        return [(setting, name) for setting, name in named if not self._is_served(name, setting)]
+
     def models(self) -> Iterator[Model]:
         """Every model, in the order of the settings."""
         for offered in self._by_owner.values():
@@ -189,6 +203,13 @@ class Catalog:
         known = self._courses.get((asked, route))
         return known if known is not None else self._plot(asked, route)
 
+    def condition(self, name: str) -> Condition:
+        """How the model of that name is: `closed` while one of its endpoints takes requests."""
+        now_ns = clock.monotonic_ns()
+        peers = self._by_name.get(self._aliases.get(name, name))
+        states = [each.condition(now_ns)[0] for each in peers.endpoints] if peers is not None else []
+        return "closed" if not states or "closed" in states else states[0]
+
     def snapshot(self) -> list[EndpointSnapshot]:
         """Every endpoint as it is now."""
         now_ns = clock.monotonic_ns()
@@ -221,6 +242,12 @@ class Catalog:
             self._courses.clear()
         self._courses[asked, route] = course
         return course
+
+    def _is_served(self, name: str, setting: str) -> bool:
+        if setting.startswith("models.fallbacks."):
+            is_owner = bool(self._by_owner.get(name))
+            return is_owner or self._aliases.get(name, name) in self._by_name
+        return name in self._by_name
 
     def _stage(self, name: str, route: Route) -> Stage | None:
         peers = self._by_name.get(name) or self._bind(name)
@@ -256,12 +283,15 @@ class Catalog:
     ) -> Peers[Target]:
         places: list[Place] = []
         for owner, target in offered:
-            place = known.get((owner, name)) or Endpoint(target, owner, name, chance=self.chance)
+            place = known.get((owner, name)) or self._endpoint(target, owner, name)
             place.what, place.weight, place.caches_prompts = target, target.weight, target.caches_prompts
             self._places[owner, name] = place
             if place not in places:
                 places.append(place)
         return Peers(places, chance=self.chance)
+
+    def _endpoint(self, target: Target, owner: str, name: str) -> Place:
+        return Endpoint(target, owner, name, rules=self._rules, chance=self.chance)
 
     def _unknown(self, asked: str) -> SlipstreamError:
         known = self.names

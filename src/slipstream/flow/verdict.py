@@ -22,15 +22,18 @@ OURS = frozenset({"answer_too_large", "pool_timeout", "total_timeout"})
 _LATER_STATUSES = frozenset({429, 503})
 
 
-def on_answer(visit: Visit[Target], head: Head, now_ns: int) -> Again:
-    """Judge a visit by the head of its answer, whose first byte is here."""
+def on_answer(visit: Visit[Target], head: Head, now_ns: int, *, retry_after_seconds: float) -> Again:
+    """Judge a visit by the head of its answer, whose first byte is here.
+
+    `retry_after_seconds` bounds what an upstream may ask for.
+    """
     status = head.status
     if status < 400:
         visit.answer(now_ns)
         return "no"
     if status in _LATER_STATUSES:
         value = next((value for name, value in head.headers if name == b"retry-after"), b"")
-        seconds = retry_after(value, clock.wall_ns()) if value else None
+        seconds = retry_after(value, clock.wall_ns(), longest_seconds=retry_after_seconds) if value else None
         if seconds is not None:
             visit.hold(now_ns, seconds, f"answered {status} with Retry-After")
             return "later"

@@ -21,6 +21,8 @@ from slipstream.gateway.errors import error_body
 from slipstream.gateway.guard import SESSION_COOKIE
 
 RECENT_MAX = 500
+LOGIN_FAILED = "/#login-failed"
+"""Where a browser goes whose login link is not good (any more)."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -44,6 +46,10 @@ class Control(Protocol):
         """Spend a one-time token; the session's cookie value, or None."""
         ...
 
+    def invite(self) -> str:
+        """A link that opens the pages once."""
+        ...
+
 
 def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The application behind the socket: admin routes, then `pages`."""
@@ -51,6 +57,7 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
         Route("/_slipstream/requests/{request_id}", _checked(functools.partial(_request, control))),
         Route("/_slipstream/requests", _checked(functools.partial(_requests, control))),
         Route("/_slipstream/status", _checked(functools.partial(_status, control))),
+        Route("/_slipstream/links", _checked(functools.partial(_invite, control)), methods=["POST"]),
         Route("/login", functools.partial(_login, control)),
         *pages,
     ]
@@ -64,7 +71,9 @@ def _checked(endpoint: Endpoint) -> Endpoint:
 
     async def checked(request: Request) -> Response:
         if not request.headers.get(ROLE.decode()):
-            raise NotAllowed("This page asks for a key.", hint="Open the one-time link printed at the start.")
+            raise NotAllowed(
+                "This page asks for a key.", hint="Send one, or let a browser in with `slipstream open`."
+            )
         return await endpoint(request)
 
     return checked
@@ -105,12 +114,19 @@ async def _status(control: Control, request: Request) -> Response:
     return json_response(control.status())
 
 
+async def _invite(control: Control, request: Request) -> Response:
+    require_admin(request)
+    return json_response({"url": control.invite()}, 201)
+
+
 async def _login(control: Control, request: Request) -> Response:
     cookie = control.login(request.query_params.get("token", ""))
+    if cookie is None and "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse(LOGIN_FAILED, status_code=303)  # a person: the page says how to get in
     if cookie is None:
         raise NotAllowed(
             "This link was used already, or is not one of ours.",
-            hint="Start the server again for a new one, or send a key as `Authorization: Bearer KEY`.",
+            hint="`slipstream open` makes a new one; or send a key as `Authorization: Bearer KEY`.",
         )
     response = RedirectResponse("/", status_code=303)
     response.set_cookie(SESSION_COOKIE.decode(), cookie, httponly=True, samesite="strict", path="/")

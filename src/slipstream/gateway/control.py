@@ -10,11 +10,10 @@ from slipstream.net.client import ClientOptions, HttpClient, Response
 
 ROLE = b"x-slipstream-role"
 KEY_ID = b"x-slipstream-key-id"
-TENANT = b"x-slipstream-tenant"
 
 _NOT_PASSED = frozenset(
     {b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"upgrade", b"expect",
-     b"te", b"trailer", b"proxy-connection", b"authorization", b"x-api-key", b"api-key", ROLE, KEY_ID, TENANT}
+     b"te", b"trailer", b"proxy-connection", b"authorization", b"x-api-key", b"api-key", ROLE, KEY_ID}
 )  # fmt: skip
 _NOT_RETURNED = frozenset(
     {b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date", b"server"}
@@ -80,7 +79,7 @@ class ControlForward:
             entry = self._keyring().whose(secret_of(exchange.headers))
         except NotAllowed:
             return []
-        return [(ROLE, entry.role.encode()), (KEY_ID, entry.id.encode()), (TENANT, entry.tenant.encode())]
+        return [(ROLE, entry.role.encode()), (KEY_ID, entry.id.encode())]
 
 
 def _length(response: Response, method: bytes) -> int | None:

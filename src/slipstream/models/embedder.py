@@ -5,6 +5,7 @@ Loaded at its first use. Mean of the token vectors, normalised to length one, as
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 DIMENSIONS = 384
 TOKENS_MAX = 256
 """Tokens of a text that are read; the model was trained on no more."""
-TEXTS_MAX = 256
-"""Most texts of one request."""
 CHARACTERS_MAX = 100_000
 """Most characters of one text; far more than can be read of it."""
 BATCH_TEXTS = 16
@@ -59,7 +58,7 @@ class EmbeddingRequest(Struct, frozen=True):
 
 
 class EmbedderModel:
-    """The embedder as a `Model`, and for other parts of ours as `embed`.
+    """The embedder as a `Model`: one row a text, float32, of length 384 and norm 1.
 
     Args:
         settings: its section of the settings.
@@ -89,22 +88,18 @@ class EmbedderModel:
                 f"The model `{self._settings.name}` only makes embeddings.", param="model", code="wrong_model"
             )
         asked = _decode(request.body)
-        texts = _texts(asked)
+        texts = _texts(asked, self._settings.texts)
         with record.step("embed"):
             vectors, counts = await self._run(texts)
         record.prompt_tokens = counts.tokens
         body = _answer(vectors, asked, self._settings.name, counts.tokens)
         return EmbedderReply(Chunk((body,), clock.monotonic_ns()), truncated=counts.truncated)
 
-    async def embed(self, texts: list[str]) -> "Vectors":
-        """One row a text, float32, of length 384 and norm 1. Raises as `open` does."""
-        vectors, _ = await self._run(texts)
-        return vectors
-
     async def aclose(self) -> None:
         """End the thread; what it is computing now is finished and thrown away."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._thread.shutdown)
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, and has ended the thread already
+            await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self, texts: list[str]) -> "tuple[Vectors, Counts]":
         if self._waiting + len(texts) > self._settings.queue:
@@ -239,15 +234,16 @@ def _decode(body: bytes) -> EmbeddingRequest:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
 
 
-def _texts(asked: EmbeddingRequest) -> list[str]:
+def _texts(asked: EmbeddingRequest, most: int) -> list[str]:
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
     if not texts or not all(texts):
         raise BadRequest("`input` is empty or holds an empty text.", param="input", code="empty_input")
-    if len(texts) > TEXTS_MAX:
+    if len(texts) > most:
         raise BadRequest(
-            f"`input` holds {len(texts)} texts; at most {TEXTS_MAX} are taken.",
+            f"`input` holds {len(texts)} texts; at most {most} are taken.",
             param="input",
             code="too_many_texts",
+            hint="The setting models.embedder.texts bounds this.",
         )
     if any(len(text) > CHARACTERS_MAX for text in texts):
         raise BadRequest(

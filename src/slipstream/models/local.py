@@ -19,7 +19,7 @@ from slipstream.core.errors import (
 )
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
-from slipstream.core.record import Record
+from slipstream.core.record import QUEUE, Record
 from slipstream.models.local_events import (
     DONE,
     Assembly,
@@ -36,8 +36,6 @@ from slipstream.models.local_wire import order
 from slipstream.net.client import ClientOptions, HttpClient, Response
 from slipstream.net.sse import EventSplitter, data_of
 
-WAITING = 256
-"""Most requests of one worker waiting for a slot; beyond it they are turned away with a 503."""
 WAIT_SECONDS = 600.0
 """Longest wait for a slot in the client's pool; the request's own deadlines are shorter."""
 IDLE_SECONDS = 4.0
@@ -95,9 +93,10 @@ class LocalModel:
         )
         asked_ns = clock.monotonic_ns()
         try:
-            response = await self._connect(address).request(
-                "POST", f"/v1/{request.route.value}", headers, body
-            )
+            with record.step(QUEUE):
+                response = await self._connect(address).request(
+                    "POST", f"/v1/{request.route.value}", headers, body
+                )
         except UpstreamTimeout:
             raise
         except UpstreamFailed as error:
@@ -164,7 +163,7 @@ class LocalModel:
                 task.add_done_callback(self._closing.discard)
             options = ClientOptions(
                 connections=self._settings.slots,
-                waiting=WAITING,
+                waiting=self._settings.waiting,
                 wait_seconds=WAIT_SECONDS,
                 idle_seconds=IDLE_SECONDS,
             )

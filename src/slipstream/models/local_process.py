@@ -34,8 +34,6 @@ SmolLM2 on one core, CPU time a batch: 64 tokens 566 ms (113 tokens/s), 32 331 m
 8 82 ms (97). Without `return_progress` a left prompt was evaluated to its end at any size: 10 s for 1,800
 tokens.
 """
-PROMPT_CACHE_MIB = 64
-"""Memory for prompts that lost their slot; llama.cpp's own default is 8,192."""
 BACK_OFF_SECONDS = 0.25
 BACK_OFF_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
@@ -224,7 +222,7 @@ class LocalProcess:
             batch_tokens=max(BATCH_TOKENS, 2 * settings.slots),
             threads=settings.threads or threads_for(cores()),
             http_threads=4 * settings.slots + 8,
-            prompt_cache_mib=PROMPT_CACHE_MIB,
+            prompt_cache_mib=settings.prompt_cache_mib,
         )
 
     def _say(self, address: LocalAddress) -> None:

@@ -237,14 +237,17 @@ def _conversation(chat: Chat, settings: Local, record: Record) -> dict[str, obje
 
 
 def _tools(chat: Chat) -> tuple[list[Tool] | None, str | None]:
-    """llama.cpp knows no choice by name; the same is said by offering that one tool and requiring it."""
-    if not isinstance(chat.tool_choice, ToolChoice):
-        return chat.tools or None, chat.tool_choice if chat.tools else None
-    wanted = chat.tool_choice.function.name
-    found = [tool for tool in chat.tools or [] if tool.function.name == wanted]
-    if not found:
-        raise BadRequest("`tool_choice` names a function that is not in `tools`.", param="tool_choice")
-    return found, "required"
+    """Tools are offered, never forced: llama.cpp answers in plain text whatever is required of it."""
+    choice = chat.tool_choice
+    if choice == "required" or isinstance(choice, ToolChoice):
+        raise BadRequest(
+            "`tool_choice`: the embedded model cannot be made to call a tool.",
+            param="tool_choice",
+            code="unsupported_value",
+            hint='Send `"tool_choice": "auto"`, or ask for the arguments with a `response_format` of the '
+            "type `json_schema`, which it follows.",
+        )
+    return chat.tools or None, choice if chat.tools else None
 
 
 def _refuse_unsupported(completion: Completion) -> None:

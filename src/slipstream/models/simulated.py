@@ -14,7 +14,7 @@ from slipstream.core import clock
 from slipstream.core.chat import ChatRequest
 from slipstream.core.errors import BadRequest, LimitReached, UpstreamFailed
 from slipstream.core.ports import Chunk, Head
-from slipstream.core.record import Record
+from slipstream.core.record import QUEUE, Record
 from slipstream.models.simulated_plan import Act, Plan, acts, fails, make_plan, plan_error
 from slipstream.models.simulated_script import RULES, Script, parse_script, wire_only
 
@@ -96,10 +96,18 @@ class Tally:
         self.refused = 0
         self.faults = dict.fromkeys((*RULES, "error_rate"), 0)
 
-    def play(self, script: Script) -> None:
-        """A request with this script begins."""
+    def begin(self, request: ChatRequest, script: Script, settings: Simulated, *, usage: bool) -> Plan:
+        """Plan the answer to the next request, and count it with its faults."""
+        created = clock.wall_ns() // 1_000_000_000
+        plan = make_plan(request, script, settings, index=self.requests, created=created, usage=usage)
+        is_error = fails(settings, self.requests)
+        self.requests += 1
+        if is_error:
+            self.faults["error_rate"] += 1
+            return plan_error(plan, 500)
         for item in script.items:
             self.faults[item.name] += 1
+        return plan
 
 
 def script_of(request: ChatRequest, header: str = "") -> tuple[ChatRequest, Script | None]:
@@ -174,21 +182,13 @@ class SimulatedModel:
         if wired is not None:
             message = f"`simulate`: `{wired.name}` needs a connection; `slipstream simulate` plays it."
             raise BadRequest(message, param="simulate", code="bad_script")
-        settings, tally = self._settings, self.tally
-        index = tally.requests
-        created = clock.wall_ns() // 1_000_000_000
-        plan = make_plan(request, script, settings, index=index, created=created, usage=True)
-        tally.requests += 1
-        if fails(settings, index):
-            tally.faults["error_rate"] += 1
-            return plan_error(plan, 500)
-        tally.play(script)
-        return plan
+        return self.tally.begin(request, script, self._settings, usage=True)
 
     async def _enter(self, ticket: "_Ticket", record: Record) -> None:
         asked_ns = clock.monotonic_ns()
         if not self.slots.enter(ticket):
-            await ticket.turn()
+            with record.step(QUEUE):
+                await ticket.turn()
         record.queue_wait_ns = clock.monotonic_ns() - asked_ns
 
 

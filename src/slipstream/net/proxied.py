@@ -21,7 +21,7 @@ from slipstream.core.errors import (
 )
 from slipstream.net.client import DEFAULTS, ClientOptions
 from slipstream.net.origin import OWNED, Origin
-from slipstream.net.response import Piece
+from slipstream.net.response import Piece, first_header
 from slipstream.net.tls import client_context
 
 if TYPE_CHECKING:
@@ -202,10 +202,7 @@ class ProxiedResponse:
 
     def header(self, name: bytes) -> bytes:
         """The first header of that lower-case name; empty where there is none."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return first_header(self.headers, name)
 
     @property
     def whole(self) -> bytes | None:

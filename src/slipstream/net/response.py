@@ -5,7 +5,7 @@ knows HTTP's syntax.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import msgspec
@@ -24,6 +24,14 @@ PIECE_BYTES = 256
 def declared_bytes(length: bytes) -> int:
     """What a Content-Length says, 0 if nothing; of a thousand digits, which Python does not read, enough."""
     return int(length.lstrip(b"0")[:20] or b"0") if length.isdigit() else 0
+
+
+def first_header(headers: Sequence[tuple[bytes, bytes]], name: bytes) -> bytes:
+    """The first header of that lower-case name; empty where there is none."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return b""
 
 
 class Piece(msgspec.Struct, frozen=True, gc=False):
@@ -97,10 +105,7 @@ class Response:
 
     def header(self, name: bytes) -> bytes:
         """The first header of that lower-case name; empty where there is none."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return first_header(self.headers, name)
 
     @property
     def whole(self) -> bytes | None:

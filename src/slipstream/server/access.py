@@ -7,10 +7,11 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+from slipstream.config.settings import Keys
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.keys import KeyEntry, digest
-from slipstream.server.messages import Keys
+from slipstream.server import messages
 from slipstream.server.sessions import Sessions
 from slipstream.store.keys import KeyStore
 
@@ -37,20 +38,18 @@ class Access:
 
     Args:
         store: the keys that were made.
-        rule: the setting `keys.required`.
+        settings: the section `keys`.
         loopback: whether only this machine can reach the server.
         own_secret: the key of whoever may read the server's registration, the user it runs as.
     """
 
-    def __init__(
-        self, store: KeyStore, rule: Literal["auto", "always", "never"], *, loopback: bool, own_secret: str
-    ) -> None:
-        self.sessions = Sessions()
+    def __init__(self, store: KeyStore, settings: Keys, *, loopback: bool, own_secret: str) -> None:
+        self.sessions = Sessions(settings.session_seconds)
         self.failure = ""
         """Why the store could not be read, empty if it could."""
         self._own = KeyEntry(id="local", digest=digest(own_secret), tenant="local", role="admin")
         self._store = store
-        self._rule = rule
+        self._rule = settings.required
         self._loopback = loopback
         self._version = store.version()
         self._keys: Sequence[KeyEntry] = tuple(store.active())
@@ -81,10 +80,10 @@ class Access:
         else:
             self.failure = ""
 
-    def message(self) -> Keys:
+    def message(self) -> messages.Keys:
         """What a worker is told."""
         entries = (self._own, *self._keys, *self.sessions.entries(clock.monotonic_ns()))
-        return Keys(entries=entries, required=self.required)
+        return messages.Keys(entries=entries, required=self.required)
 
     def login(self, token: str) -> str | None:
         """Spend a one-time token; the new session's cookie value, or None."""

@@ -53,11 +53,6 @@ class FrameReader:
         del buffer[:position]
         return messages
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes of a frame that is not complete yet."""
-        return len(self._buffer)
-
 
 def frame(message: bytes) -> bytes:
     """`message` as it stands on the wire. It must be within `FRAME_BYTES_MAX`."""

@@ -99,6 +99,7 @@ class ControlState:
                     "state": slot.state.value,
                     "restarts": slot.restarts,
                     "in_flight": slot.in_flight,
+                    "endpoints": slot.endpoints,
                 }
                 for slot in self._slots
             ],
@@ -122,6 +123,13 @@ class ControlState:
         if cookie is not None:
             self._renew_keys()
         return cookie
+
+    def invite(self) -> str:
+        """A link that opens the pages once; the plain address where no key is asked for."""
+        if not self._access.required:
+            return self._url
+        token = self._access.sessions.issue(clock.monotonic_ns())
+        return f"{self._url}/login?token={token}"
 
 
 def _local_status(local: Local | None) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError, StoreFailed

@@ -3,8 +3,11 @@
 Encoded as msgpack, one message a frame. Both ends are always the same version: one started the other.
 """
 
+from typing import Any
+
 import msgspec
 
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
 from slipstream.models.local_process import LocalAddress
 
@@ -63,9 +66,10 @@ class Refused(Message, frozen=True):
 
 
 class Records(Message, frozen=True):
-    """Worker: closed records, each one encoded by itself."""
+    """Worker: closed records, as the rows that store them."""
 
-    items: tuple[msgspec.Raw, ...]
+    rows: list[list[Any]]
+    """Each a `store.rows.Row`; msgspec decodes no union of text and bytes, and need not look."""
 
 
 class Status(Message, frozen=True):
@@ -73,6 +77,8 @@ class Status(Message, frozen=True):
 
     in_flight: int
     counters: dict[str, int]
+    endpoints: tuple[EndpointSnapshot, ...] = ()
+    """What it knows of each upstream's models; those that do not take requests come first."""
 
 
 ToWorker = Begin | Keys | Local | Drain

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from slipstream.core.health import EndpointSnapshot
 from slipstream.server.channel import Channel
 from slipstream.server.messages import FromWorker
 
@@ -25,6 +26,7 @@ class WorkerProcess:
         self.pid = process.pid
         self.in_flight = 0
         self.counters: dict[str, int] = {}
+        self.endpoints: tuple[EndpointSnapshot, ...] = ()
         self._process = process
         self._line = line
         self._channel: Channel[FromWorker] | None = None

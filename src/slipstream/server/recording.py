@@ -9,16 +9,14 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from slipstream.config.settings import Recording
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
 from slipstream.store.records import RecordFilter, RecordStore
+from slipstream.store.rows import Row, from_row
 from slipstream.store.writer import RecordWriter
 
-_decode = msgspec.msgpack.Decoder(Record).decode
 _log = logging.getLogger(__name__)
 
 
@@ -45,20 +43,14 @@ class Recorder:
         if self._writer is not None:
             self._writer.start()
 
-    def take(self, items: Sequence[msgspec.Raw]) -> None:
-        """Keep what a worker sent; what cannot be read or finds no room is dropped and counted."""
+    def take(self, rows: Sequence[Row]) -> None:
+        """Keep what a worker sent; what finds no room is dropped and counted."""
         if self._writer is None:
             return
-        for item in items:
-            try:
-                record = _decode(item)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                _log.error("a worker sent a record that cannot be read: %s", error)
-                self._counters.count("records_dropped")
-            else:
-                self._writer.take(record)
-                for listener in self._listeners:
-                    listener(record)
+        self._writer.take_many(rows)
+        for listener in self._listeners:
+            for row in rows:
+                listener(from_row(row))
 
     async def find(self, record_id: str) -> Record | None:
         """One record, committed or not. Raises `StoreFailed`."""

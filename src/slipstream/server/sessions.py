@@ -12,7 +12,6 @@ from slipstream.core.keys import KeyEntry, digest
 TOKENS_MAX = 16
 SESSIONS_MAX = 64
 TOKEN_SECONDS = 24 * 3600.0
-SESSION_SECONDS = 7 * 24 * 3600.0
 
 
 class _Session(msgspec.Struct, frozen=True):
@@ -23,7 +22,8 @@ class _Session(msgspec.Struct, frozen=True):
 class Sessions:
     """Tokens that were issued and sessions that run; beyond their bounds the oldest makes room."""
 
-    def __init__(self) -> None:
+    def __init__(self, session_seconds: float) -> None:
+        self._session_ns = int(session_seconds * 1e9)
         self._tokens: dict[bytes, int] = {}
         self._running: dict[bytes, _Session] = {}
 
@@ -43,7 +43,7 @@ class Sessions:
         key = digest(cookie)
         entry = KeyEntry(id=f"page-{key.hex()[:8]}", digest=key, tenant="local", role="admin")
         _bounded(self._running, SESSIONS_MAX - 1)
-        self._running[key] = _Session(entry, now_ns + int(SESSION_SECONDS * 1e9))
+        self._running[key] = _Session(entry, now_ns + self._session_ns)
         return cookie
 
     def entries(self, now_ns: int) -> tuple[KeyEntry, ...]:

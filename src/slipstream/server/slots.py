@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from slipstream.core import clock
+from slipstream.core.health import EndpointSnapshot
 from slipstream.core.meters import Counters
 from slipstream.server.messages import Drain, FromWorker, Leaving, Ready, Refused, Status
 from slipstream.server.process import WorkerProcess
@@ -111,6 +112,11 @@ class Slot:
         """Requests under way when its workers last said so."""
         return sum(worker.in_flight for worker in self._alive)
 
+    @property
+    def endpoints(self) -> tuple[EndpointSnapshot, ...]:
+        """What its worker said last of the upstreams' models."""
+        return self._current.endpoints if self._current is not None else ()
+
     def counts(self) -> dict[str, int]:
         """What its workers counted, those that died included (up to their last word)."""
         total = dict(self._past)
@@ -181,9 +187,10 @@ class Slot:
 
     def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:
         match message:
-            case Status(in_flight, counters):
+            case Status(in_flight, counters, endpoints):
                 worker.in_flight = in_flight
                 worker.counters = counters
+                worker.endpoints = endpoints
             case Leaving():
                 if worker is self._current:
                     self._leaving.set()

@@ -20,7 +20,6 @@ import msgspec
 import slipstream
 from slipstream.config import live, paths
 from slipstream.config.settings import Settings
-from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
@@ -120,8 +119,8 @@ class Supervisor:
     def heard(self, slot: int, message: messages.FromWorker) -> None:
         """What a worker says beyond its slot."""
         match message:
-            case messages.Records(items):
-                self._recorder.take(items)
+            case messages.Records(rows):
+                self._recorder.take(rows)
             case messages.Ready():
                 self._announce_once()
             case messages.Refused(what, hint) if self._announced:  # others serve on
@@ -140,7 +139,7 @@ class Supervisor:
         parts.callback(store.close)
         self._token = live.new_token()
         loopback = address.is_loopback
-        self._access = Access(store, settings.keys.required, loopback=loopback, own_secret=self._token)
+        self._access = Access(store, settings.keys, loopback=loopback, own_secret=self._token)
         check_address(settings.server.host, has_keys=self._access.has_keys, loopback=loopback)
         self._listener = parts.enter_context(bind_public(address))
         self._url = address.url(self._listener.getsockname()[1])
@@ -290,8 +289,7 @@ class Supervisor:
 
     def _announce_now(self) -> None:
         required = self._access.required
-        token = self._access.sessions.issue(clock.monotonic_ns()) if required else ""
-        login = f"{self._url}/login?token={token}" if required else ""
+        login = self._state.invite() if required else ""
         self._announce(Announcement(self._url, required, login, self._local))
 
     def _control_app(self) -> "Starlette":

@@ -69,7 +69,7 @@ class Worker:
         garbage.spare()
         metrics.start()
         self.channel.send(messages.Ready(os.getpid()))
-        reporting = asyncio.create_task(self._report(server, metrics))
+        reporting = asyncio.create_task(self._report(server, parts, metrics))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
@@ -125,11 +125,11 @@ class Worker:
             draining.cancel()
             await asyncio.wait((draining, faster))
 
-    async def _report(self, server: GatewayServer, metrics: WorkerMetrics) -> None:
+    async def _report(self, server: GatewayServer, parts: Parts, metrics: WorkerMetrics) -> None:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
             metrics.look(server.in_flight, server.oldest_ns)
-            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot()))
+            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot(), parts.endpoints()))
 
     def _on_message(self, message: messages.ToWorker) -> None:
         match message:

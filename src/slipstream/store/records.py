@@ -7,19 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
-from slipstream.core.errors import StoreFailed
-from slipstream.core.record import Outcome, Record, Step
+from slipstream.core.record import Outcome, Record
 from slipstream.store import migrations
-from slipstream.store.sqlite import DAMAGED, ROW_REFUSED, Database, Manner, Value
+from slipstream.store.rows import COLUMNS, Row, from_row, to_row
+from slipstream.store.sqlite import Database, Manner, Value
 
 SCHEMA = migrations.load("records", application_id=0x536C5271)  # "SlRq"
 PAGE_MAX = 1_000
 """Most records that one call of `recent` returns."""
-TEXT_MAX = 256
-"""Longer text in a record, such as the model that a caller asked for, is cut to this many characters."""
 
 _INTEGER_MAX = 2**63 - 1
 _INSERTED_AT_ONCE = 16
@@ -28,22 +25,12 @@ _FREED_AT_ONCE = 256
 _FREE_PAGES_KEPT = 256
 _NS_PER_DAY = 86_400 * 1_000_000_000
 
-_COLUMNS = Record.__struct_fields__
-_DEFAULTS = msgspec.structs.astuple(Record())
-_STEPS = _COLUMNS.index("steps")
-_TEXTS = tuple(at for at, value in enumerate(_DEFAULTS) if isinstance(value, str))
-_FLAGS = tuple(at for at, value in enumerate(_DEFAULTS) if isinstance(value, bool))
-_COST = _COLUMNS.index("cost")
-_INTEGERS = tuple(at for at in range(len(_COLUMNS)) if at not in {*_TEXTS, *_FLAGS, _STEPS, _COST})
-_LIST = ", ".join(_COLUMNS)
+_LIST = ", ".join(COLUMNS)
 _INSERT = (
-    "INSERT INTO requests (" + _LIST + ") VALUES (" + ", ".join("?" * len(_COLUMNS)) + ") "  # noqa: S608
+    "INSERT INTO requests (" + _LIST + ") VALUES (" + ", ".join("?" * len(COLUMNS)) + ") "  # noqa: S608
     "ON CONFLICT (id) DO NOTHING"
 )
 _SELECT = "SELECT " + _LIST + " FROM requests"  # noqa: S608 - the names of our own fields
-
-_pack_steps = msgspec.msgpack.Encoder().encode
-_unpack_steps = msgspec.msgpack.Decoder(list[Step]).decode
 
 
 class RecordFilter(Struct, frozen=True, kw_only=True):
@@ -91,7 +78,7 @@ class RecordStore:
         """Damaged files that this store has set aside since it was opened."""
         return self._database.quarantined
 
-    def insert(self, batch: Sequence[Record], *, breathe: Callable[[], None] | None = None) -> int:
+    def insert(self, batch: Sequence[Record | Row], *, breathe: Callable[[], None] | None = None) -> int:
         """Commit all of `batch` or nothing; how many of them were new.
 
         A record whose id is known already is left as it is, so that a batch may be sent twice.
@@ -101,7 +88,8 @@ class RecordStore:
         inserted = 0
         with self._database.transaction():
             for start in range(0, len(batch), _INSERTED_AT_ONCE):
-                rows = [to_row(record) for record in batch[start : start + _INSERTED_AT_ONCE]]
+                some = batch[start : start + _INSERTED_AT_ONCE]
+                rows = [to_row(each) if isinstance(each, Record) else each for each in some]
                 inserted += self._database.run_many(_INSERT, rows)
                 if breathe is not None:
                     breathe()
@@ -199,38 +187,3 @@ def page_query(limit: int, before: str, where: RecordFilter) -> tuple[str, tuple
     clause = " WHERE " + " AND ".join(conditions) if conditions else ""
     bindings.append(max(1, min(limit, PAGE_MAX)))
     return _SELECT + clause + " ORDER BY arrived_wall_ns DESC, number DESC LIMIT ?", tuple(bindings)
-
-
-def to_row(record: Record) -> list[Value]:
-    """The columns of a record. What no column can hold is brought into its range, rather than refused.
-
-    Text is cut at `TEXT_MAX` and what is not Unicode in it replaced; whole numbers are held within
-    64 bits; a cost that is not a number becomes None. Raises `StoreFailed` for a field of a wrong type.
-    """
-    values = list(msgspec.structs.astuple(record))
-    try:
-        for at in _TEXTS:
-            text = values[at]
-            if len(text) > TEXT_MAX or not text.isascii():
-                values[at] = text[:TEXT_MAX].encode("utf-8", "replace").decode()
-        for at in _INTEGERS:
-            number = values[at]
-            if number is not None and not -_INTEGER_MAX <= number <= _INTEGER_MAX:
-                values[at] = _INTEGER_MAX if number > 0 else -_INTEGER_MAX
-        values[_STEPS] = _pack_steps(record.steps)
-    except (TypeError, AttributeError, ValueError, OverflowError) as error:
-        raise StoreFailed(f"The record {record.id!r} cannot be stored: {error}.", code=ROW_REFUSED) from error
-    return values
-
-
-def from_row(row: Sequence[Value]) -> Record:
-    """The record that `to_row` made `row` of. Raises `StoreFailed` for what it cannot have made."""
-    values: list[object] = list(row)
-    try:
-        packed = row[_STEPS]
-        values[_STEPS] = _unpack_steps(packed if isinstance(packed, bytes) else b"")
-        for at in _FLAGS:
-            values[at] = bool(values[at])
-        return msgspec.convert(dict(zip(_COLUMNS, values, strict=True)), Record)
-    except (msgspec.DecodeError, TypeError, ValueError) as error:  # not Unicode is a ValueError
-        raise StoreFailed(f"The record {row[0]!r} cannot be read: {error}.", code=DAMAGED) from error

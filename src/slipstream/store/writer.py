@@ -19,6 +19,7 @@ from slipstream.core.errors import ConfigurationError, SlipstreamError, StoreFai
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
 from slipstream.store.records import RecordStore
+from slipstream.store.rows import Row, from_row, id_of
 from slipstream.store.sqlite import DAMAGED, ROW_REFUSED
 
 RECENT = 1024
@@ -46,11 +47,11 @@ class RecordWriter:
         self._settings = settings
         self._most_waiting = settings.queue
         self._counters = counters
-        self._queue: deque[Record | threading.Event] = deque()  # an event is a mark that `flush` waits for
-        self._batch: list[Record] = []
+        self._queue: deque[Record | Row | threading.Event] = deque()  # an event is the mark of a `flush`
+        self._batch: list[Record | Row] = []
         self._mark: threading.Event | None = None  # to be set once the batch in hand is committed
         self._store: RecordStore | None = None
-        self._recent: list[Record | None] = [None] * RECENT
+        self._recent: list[Record | Row | None] = [None] * RECENT
         self._arrivals = itertools.count()
         self._awaited = _NEVER  # the length of the queue at which the thread wants to be woken
         self._wake = threading.Event()
@@ -90,8 +91,8 @@ class RecordWriter:
             self._failed(error)
         self._thread.start()
 
-    def take(self, record: Record) -> None:
-        """Keep a closed record; it is dropped and counted if the queue is full or the writer closed."""
+    def take(self, record: Record | Row) -> None:
+        """Keep a closed record, or its row; dropped and counted if the queue is full or the writer closed."""
         queue = self._queue
         if len(queue) >= self._most_waiting or self._closing:
             self._drop(1)
@@ -104,16 +105,16 @@ class RecordWriter:
         if self._ended:  # the thread ended between the question and the appending
             self._drop_queue()
 
-    def take_many(self, records: Iterable[Record]) -> None:
+    def take_many(self, records: Iterable[Record | Row]) -> None:
         """Keep several, as `take` does."""
         for record in records:
             self.take(record)
 
     def find(self, record_id: str) -> Record | None:
         """One of the newest records, committed or not. None does not mean that the store has none."""
-        for record in self._recent:
-            if record is not None and record.id == record_id:
-                return record
+        for each in self._recent:
+            if each is not None and id_of(each) == record_id:
+                return each if isinstance(each, Record) else from_row(each)
         return None
 
     def flush(self, timeout: float) -> bool:
@@ -224,7 +225,7 @@ class RecordWriter:
             except StoreFailed as error:
                 if error.code != ROW_REFUSED:
                     raise
-                _log.error("record %r cannot be stored: %s", self._batch[0].id, error)
+                _log.error("record %r cannot be stored: %s", id_of(self._batch[0]), error)
                 self._drop(1)
             del self._batch[0]
 
@@ -303,6 +304,6 @@ class RecordWriter:
         lost = 0
         with contextlib.suppress(IndexError):
             while True:
-                lost += isinstance(self._queue.popleft(), Record)
+                lost += not isinstance(self._queue.popleft(), threading.Event)
         self._drop(lost)
         return lost

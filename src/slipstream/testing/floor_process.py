@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from msgspec import Struct
 
 from slipstream.core.errors import Unavailable
+from slipstream.testing.lifeline import serve_until_cut
 from slipstream.testing.simulator import run_loop
 
 START_SECONDS = 20.0
@@ -109,13 +110,7 @@ def serve_as_child(factory: Callable[[], asyncio.Protocol], port: int = 0) -> in
 async def _serve(factory: Callable[[], asyncio.Protocol], port: int) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(factory, "127.0.0.1", port, backlog=1024)
-    lifeline = asyncio.StreamReader(limit=1024)
-    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lifeline), sys.stdin)
-    sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
-    sys.stdout.flush()
     try:
-        while await lifeline.read(1024):
-            pass
+        await serve_until_cut(str(server.sockets[0].getsockname()[1]))
     finally:
-        pipe.close()
         server.close()

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from slipstream.config.settings import Simulated
 from slipstream.core.errors import ConfigurationError, Unavailable
+from slipstream.testing.lifeline import serve_until_cut
 from slipstream.testing.simulator_http import Connection
 from slipstream.testing.simulator_service import Service, Stats
 
@@ -197,16 +198,7 @@ async def _serve(orders: Orders) -> None:
     async with run_simulator(
         orders.settings, orders.host, orders.port, models=orders.models, script=orders.script
     ) as simulator:
-        loop = asyncio.get_running_loop()
-        lifeline = asyncio.StreamReader(limit=1024)
-        pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lifeline), sys.stdin)
-        sys.stdout.write(simulator.url + "\n")
-        sys.stdout.flush()
-        try:
-            while await lifeline.read(1024):
-                pass
-        finally:
-            pipe.close()
+        await serve_until_cut(simulator.url)
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from slipstream.core.chat import ChatRequest, Route, parse
 from slipstream.core.errors import BadRequest, SlipstreamError
 from slipstream.models import simulated_answer as answer
 from slipstream.models.simulated import Slots, Tally, script_of
-from slipstream.models.simulated_plan import Plan, acts, fails, identity_of, make_plan, plan_error
+from slipstream.models.simulated_plan import Plan, acts, identity_of, make_plan
 from slipstream.models.simulated_script import NOTHING, Script, parse_script
 from slipstream.testing.simulator_wire import Framing, Write, message, writes
 
@@ -135,17 +135,8 @@ class Service:
     def plan(self, request: Request) -> Plan:
         """Settle the answer to a request to a model. Raises `SlipstreamError` for what it refuses."""
         wanted, script = self._read(request.path, request.body, request.script)
-        tally, settings = self.tally, self.settings
-        index = tally.requests
         script = self._default if script is None else script
-        created = clock.wall_ns() // 1_000_000_000
-        plan = make_plan(wanted, script, settings, index=index, created=created, usage=wanted.include_usage)
-        tally.requests += 1
-        if fails(settings, index):
-            tally.faults["error_rate"] += 1
-            return plan_error(plan, 500)
-        tally.play(script)
-        return plan
+        return self.tally.begin(wanted, script, self.settings, usage=wanted.include_usage)
 
     def play(self, plan: Plan, framing: Framing) -> Iterator[Write]:
         """The writes of a planned answer."""

@@ -2,7 +2,7 @@
 
 import { EventParser } from "./sse.js";
 
-/** What went wrong, in the server's words where it had any. `kind`: "api", "key", "gone", "broken" or "loading". */
+/** What went wrong, in the server's words where it had any. `kind`: "api", "key", "gone" or "broken". */
 export class ApiError extends Error {
   constructor(kind, message, { hint = "", code = "", status = 0 } = {}) {
     super(message);
@@ -13,8 +13,8 @@ export class ApiError extends Error {
   }
 }
 
-/** A slow record is asked for again after these waits: it is written up to 300 ms after the end. */
-const RECORD_WAITS_MS = [60, 140, 250, 400, 700];
+/** Waits before a record is asked for: it reaches the server's store some 100 ms after the answer, and a miss fills the console. */
+const RECORD_WAITS_MS = [150, 300, 600, 1200];
 
 let key = ""; // kept in memory only: a reload forgets it
 
@@ -38,29 +38,31 @@ export async function models() {
   return chatting.length ? chatting : found;
 }
 
-/** `{state: "ready" | "loading" | "gone", names}`: whether the server takes questions, and which models it waits for. */
+/**
+ * `{isGone, loading, failed}`: whether nobody answers, and the names of the models that load or do not start.
+ * A server that drains says so itself when it is asked a question.
+ */
 export async function readiness() {
   let response;
   try {
     response = await fetch("/readyz", { cache: "no-store", signal: AbortSignal.timeout(5000) });
   } catch {
-    return { state: "gone", names: [] };
+    return { isGone: true, loading: [], failed: [] };
   }
-  if (response.status !== 503) return { state: "ready", names: [] };
-  const body = await response.json().catch(() => ({}));
-  if (body?.draining) return { state: "ready", names: [] }; // it says so itself when it is asked
-  const named = [body?.loading, body?.models, body?.waiting].find((value) => value && typeof value === "object") ?? [];
-  const names = (Array.isArray(named) ? named.map((one) => one?.id ?? one?.name ?? one) : Object.keys(named));
-  return { state: "loading", names: names.filter((name) => typeof name === "string") };
+  const body = response.status === 503 ? await response.json().catch(() => null) : null;
+  return { isGone: false, loading: names(body?.loading), failed: names(body?.failed) };
+}
+
+function names(list) {
+  return Array.isArray(list) ? list.filter((name) => typeof name === "string") : [];
 }
 
 /** The record of a request that is over; null where none is kept. */
-export async function record(id, signal) {
-  for (const wait of [0, ...RECORD_WAITS_MS]) {
+export async function record(id) {
+  for (const wait of RECORD_WAITS_MS) {
     await new Promise((done) => setTimeout(done, wait));
-    if (signal?.aborted) return null;
     try {
-      const response = await ask(`/_slipstream/requests/${encodeURIComponent(id)}`, { signal });
+      const response = await ask(`/_slipstream/requests/${encodeURIComponent(id)}`);
       if (response.ok) return await response.json();
       if (response.status !== 404) return null;
     } catch {
@@ -157,5 +159,8 @@ function fromBody(body, status, kind) {
   const error = body?.error ?? {};
   const words = typeof error === "string" ? error : error.message;
   const message = typeof words === "string" && words ? words : `The server answered with status ${status || "error"}.`;
-  return new ApiError(kind, message, { hint: String(error.hint ?? ""), code: String(error.code ?? ""), status });
+  // The server repeats the hint at the end of the message, for clients that show nothing else.
+  const hint = String(error.hint ?? "");
+  const alone = message.endsWith(hint) ? message.slice(0, message.length - hint.length).trimEnd() : message;
+  return new ApiError(kind, alone || message, { hint: alone ? hint : "", code: String(error.code ?? ""), status });
 }

@@ -23,15 +23,14 @@ const $ = (id) => document.getElementById(id);
 const talk = new Conversation(tabStorage());
 const notices = new Notices($("notices"));
 const follow = new Follow($("scroller"), $("transcript"), $("jump"));
-const composer = new Composer($("composer"), { submit, stop, recall, cancel: cancelEdit });
+const composer = new Composer($("composer"), { submit, stop, recall, cancel: cancelEdit, changed: keepDraft });
 const server = new ServerWatch(serverChanged);
 
 let running = null; // {controller} of the answer that streams
 let editing = false; // the composer holds the last question, to replace it
 let queued = false; // the composer's text goes out as soon as the model is loaded
-let loading = []; // names of the models that the server waits for
-let keyUsed = false;
-let offered = false; // the model list has come
+let keyTrouble = location.hash === "#login-failed" ? "link" : "asked"; // why a key is asked for
+let offered = 0; // models in the list
 
 // ---- asking -----------------------------------------------------------------------------------------------------
 
@@ -46,7 +45,11 @@ function submit(text) {
   if (editing) talk.cut(talk.lastQuestion());
   editing = false;
   composer.text = "";
-  const answer = talk.ask(text, talk.model);
+  notices.clear("put-away");
+  begin(talk.ask(text, talk.model));
+}
+
+function begin(answer) {
   draw();
   follow.toEnd();
   run(answer);
@@ -60,15 +63,17 @@ function stop() {
   running?.controller.abort();
 }
 
-/** The same question again: whatever followed it is dropped. */
-function retry() {
-  if (running || talk.lastQuestion() < 0) return;
-  talk.cut(talk.lastQuestion() + 1);
-  const answer = talk.answer(talk.model);
-  draw();
-  follow.toEnd();
+/** The same question again: a fresh answer stands where the old one stood. */
+function retry(old) {
+  if (running) return;
+  const isLast = old === talk.messages.at(-1);
+  const answer = talk.renew(old, talk.model);
   composer.focus();
-  run(answer);
+  if (isLast) begin(answer);
+  else {
+    draw();
+    run(answer);
+  }
 }
 
 async function run(answer) {
@@ -79,7 +84,7 @@ async function run(answer) {
   showComposer();
   say("Answering.");
   try {
-    for await (const part of api.chat({ model: answer.model, messages: talk.forModel(), signal: controller.signal })) {
+    for await (const part of api.chat({ model: answer.model, messages: talk.forModel(answer), signal: controller.signal })) {
       take(part, { answer, view, seen });
     }
     answer.state = "done";
@@ -93,7 +98,7 @@ async function run(answer) {
   talk.save();
   showComposer();
   say(spoken(answer));
-  if (seen.id) retime(answer, seen);
+  if (seen.id) retime(answer);
 }
 
 function take(part, { answer, view, seen }) {
@@ -129,11 +134,19 @@ function failed(error, { answer, controller }) {
   if (error.kind === "gone" || error.status === 503) server.check();
 }
 
-async function retime(answer, seen) {
-  const record = await api.record(seen.id);
-  if (!record || !talk.messages.includes(answer)) return;
-  answer.timing = fromRecord(record, answer.timing);
+async function retime(answer) {
+  const record = await api.record(answer.timing.id);
+  if (!talk.messages.includes(answer)) return;
+  answer.timing = record ? fromRecord(record, answer.timing) : { ...answer.timing, awaited: false };
   views.get(answer)?.retime();
+  if (talk.showsSteps && answer === talk.messages.at(-1)) views.get(answer)?.showSteps();
+  talk.save();
+}
+
+/** Who looks at the latest answer's waterfall sees that of the next one too, and again after a reload. */
+function stepsToggled(answer, isOpen) {
+  if (answer !== talk.messages.at(-1)) return;
+  talk.showsSteps = isOpen;
   talk.save();
 }
 
@@ -156,6 +169,13 @@ function recall() {
   return true;
 }
 
+function keepDraft(text) {
+  const draft = editing ? "" : text;
+  if (draft === talk.draft) return;
+  talk.draft = draft;
+  talk.save();
+}
+
 function cancelEdit() {
   if (!editing) return;
   editing = false;
@@ -174,7 +194,8 @@ function draw() {
   const last = talk.lastQuestion();
   const nodes = talk.messages.map((message, index) => {
     if (message.role === "user") return questionNode(message, index === last);
-    if (!views.has(message)) views.set(message, new AnswerView(message, retry));
+    const by = index > 1 && message.model !== talk.messages[index - 2].model; // another model than before
+    if (!views.has(message)) views.set(message, new AnswerView(message, { retry, toggled: stepsToggled, by }));
     return views.get(message).node;
   });
   for (const known of [views, questions]) for (const message of known.keys()) if (!talk.messages.includes(message)) known.delete(message);
@@ -207,34 +228,46 @@ function showComposer() {
   else if (queued) hint = `Sent as soon as ${loadingName()} is loaded · Esc to take it back`;
   else if (waiting) hint = `Loading ${loadingName()} …`;
   else if (editing) hint = "Editing your last question · Esc cancels";
+  else if (modelFails()) hint = `${talk.model} does not start`;
   const placeholder = waiting ? "The model is loading; write your question meanwhile" : "Ask anything";
   composer.show({ mode, hint, placeholder, working: waiting && !running });
   document.body.classList.toggle("busy", Boolean(running));
   $("new-chat").disabled = talk.messages.length === 0;
 }
 
-/** Whether the chosen model is among those that the server still loads. */
+/** Whether the chosen model is among those that the server still loads; until the list has come, any of them. */
 function modelLoads() {
-  return server.state === "loading" && (!loading.length || !talk.model || loading.includes(talk.model));
+  return talk.model ? server.loading.includes(talk.model) : server.loading.length > 0;
+}
+
+/** Whether the chosen model does not start: a question is sent all the same, the server's answer says why. */
+function modelFails() {
+  return server.failed.includes(talk.model);
 }
 
 function loadingName() {
-  return loading.length === 1 ? loading[0] : loading.length ? loading.join(", ") : "the model";
+  return talk.model || server.loading.join(", ");
 }
 
 // ---- the server -----------------------------------------------------------------------------------------------------
 
-async function serverChanged({ state, names }) {
-  loading = names;
-  if (state === "gone") notices.gone();
+async function serverChanged() {
+  if (server.isGone) notices.gone();
   else notices.clear("gone");
   showComposer();
-  if (state !== "gone" && (!offered || state === "ready")) await offerModels();
-  if (queued && state !== "gone" && !modelLoads()) {
-    queued = false;
-    showComposer();
-    submit(composer.text.trim());
-  }
+  if (server.isGone) return;
+  if (!offered || !server.loading.length) await offerModels();
+  showFailure();
+  if (!queued || modelLoads()) return;
+  queued = false;
+  showComposer();
+  if (!modelFails()) submit(composer.text.trim());
+}
+
+/** Say it while the chosen model does not start; a notice that matters more stays. */
+function showFailure() {
+  if (!modelFails()) notices.clear("failed");
+  else if (["", "failed", "put-away"].includes(notices.kind)) notices.failed(talk.model, { others: offered > 1 });
 }
 
 async function offerModels() {
@@ -248,26 +281,28 @@ async function offerModels() {
     return;
   }
   notices.clear("key");
-  offered = models.length > 0;
+  offered = models.length;
   const chosen = models.find(({ id }) => id === talk.model) ?? models.find(({ isDefault }) => isDefault) ?? models[0];
   talk.model = chosen?.id ?? "";
-  $("model").replaceChildren(...models.map(({ id, state }) =>
-    el("option", { value: id, selected: id === talk.model }, state && !/^(ready|up|ok)/i.test(state) ? `${id} (${state})` : id)));
+  const options = models.map(({ id, state }) =>
+    el("option", { value: id, selected: id === talk.model }, !state || state === "ready" ? id : `${id} (${state})`));
+  const told = ({ textContent, value }) => `${value} ${textContent}`;
+  if (options.map(told).join() !== [...$("model").options].map(told).join()) $("model").replaceChildren(...options); // else it closes
   $("picker").hidden = models.length === 0;
   $("picker").classList.toggle("single", models.length === 1);
 }
 
 function askKey() {
   notices.key({
-    refused: keyUsed,
+    why: keyTrouble,
     use(value) {
-      keyUsed = true;
+      keyTrouble = "refused";
       api.useKey(value);
       notices.clear("key");
       offerModels().then(() => {
         if (notices.kind === "key") return;
         composer.focus({ always: true });
-        if (talk.messages.at(-1)?.state === "failed") retry();
+        if (talk.messages.at(-1)?.state === "failed") retry(talk.messages.at(-1));
       });
     },
   });
@@ -277,6 +312,7 @@ function askKey() {
 
 function newChat() {
   stop();
+  const before = [...talk.messages];
   talk.cut(0);
   editing = false;
   composer.text = "";
@@ -284,6 +320,18 @@ function newChat() {
   showComposer();
   composer.focus({ always: true });
   say("New chat.");
+  if (["", "put-away"].includes(notices.kind)) notices.putAway(() => bringBack(before));
+}
+
+function bringBack(messages) {
+  if (running) return;
+  notices.clear("put-away");
+  talk.messages.push(...messages);
+  talk.save();
+  draw();
+  showComposer();
+  follow.toEnd();
+  composer.focus();
 }
 
 function showTheme(choice) {
@@ -304,6 +352,8 @@ function setUp() {
   $("model").addEventListener("change", () => {
     talk.model = $("model").value;
     talk.save();
+    showComposer();
+    showFailure();
     composer.focus();
   });
   $("examples").append(...EXAMPLES.map(([text, about]) => el("li", {}, el("button", { type: "button", onclick: () => submit(text) },
@@ -315,9 +365,14 @@ function setUp() {
     if (typing && document.activeElement === document.body) composer.focus({ always: true });
   });
   draw();
+  composer.text = talk.draft;
   showComposer();
   composer.focus();
   follow.toEnd();
+  const latest = talk.messages.at(-1);
+  if (latest?.timing?.awaited) retime(latest); // the reload was faster than the record
+  else if (talk.showsSteps && latest) views.get(latest).showSteps();
+  if (location.hash) history.replaceState(null, "", "/");
   server.check();
 }
 

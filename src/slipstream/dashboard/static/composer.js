@@ -5,7 +5,8 @@ import { icon } from "./dom.js";
 const FINE_POINTER = matchMedia("(pointer: fine)");
 
 /**
- * Calls `submit(text)`, `stop()`, `recall()` (arrow up in the empty field) and `cancel()` (Esc with nothing to stop).
+ * Calls `submit(text)`, `stop()`, `recall()` (arrow up in the empty field), `cancel()` (Esc with nothing to stop) and
+ * `changed(text)`.
  * `show({mode, hint, placeholder})` draws a state; modes: "ready", "busy" (an answer streams), "queued" (the question
  * waits for the model).
  */
@@ -16,11 +17,11 @@ export class Composer {
   #mode = "ready";
   #on;
 
-  constructor(form, { submit, stop, recall, cancel }) {
+  constructor(form, { submit, stop, recall, cancel, changed }) {
     this.#field = form.querySelector("textarea");
     this.#button = form.querySelector("button");
     this.#hint = form.nextElementSibling;
-    this.#on = { submit, stop, recall, cancel };
+    this.#on = { submit, stop, recall, cancel, changed };
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.#press();
@@ -81,6 +82,7 @@ export class Composer {
     style.height = "auto";
     style.height = `${this.#field.scrollHeight}px`;
     this.#face();
+    this.#on.changed(this.#field.value);
   }
 
   #face() {

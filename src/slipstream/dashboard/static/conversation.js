@@ -8,10 +8,13 @@ const STATES = new Set(["done", "stopped", "failed", "streaming"]);
 /**
  * Messages in order: `{role: "user", text}` and
  * `{role: "assistant", text, model, state, error, finish, timing}`; `state` is done, stopped, failed or streaming.
+ * After each question stands its one answer.
  */
 export class Conversation {
   messages = [];
   model = "";
+  draft = ""; // what stands in the composer
+  showsSteps = false; // whether the latest answer's waterfall is open
   #storage;
   #timer = 0;
 
@@ -23,16 +26,17 @@ export class Conversation {
 
   /** Add a question and the answer that is to come; returns the answer. */
   ask(text, model) {
-    this.messages.push({ role: "user", text });
-    return this.answer(model);
+    this.messages.push({ role: "user", text }, fresh(model));
+    this.save();
+    return this.messages.at(-1);
   }
 
-  /** A fresh answer to the last question. */
-  answer(model) {
-    const answer = { role: "assistant", text: "", model, state: "streaming", error: null, finish: "", timing: null };
-    this.messages.push(answer);
+  /** A fresh answer in the place of `answer`. */
+  renew(answer, model) {
+    const renewed = fresh(model);
+    this.messages[this.messages.indexOf(answer)] = renewed;
     this.save();
-    return answer;
+    return renewed;
   }
 
   /** Index of the last question, -1 where there is none. */
@@ -46,9 +50,15 @@ export class Conversation {
     this.save();
   }
 
-  /** What the model is told: all questions, and the answers that hold text. */
-  forModel() {
-    return this.messages.filter(({ role, text }) => role === "user" || text).map(({ role, text }) => ({ role, content: text }));
+  /** What the model is told for `answer`: the turns before it that were answered, and its own question. */
+  forModel(answer) {
+    const told = [];
+    for (let at = 0; at < this.messages.length; at += 2) {
+      const [question, reply] = this.messages.slice(at, at + 2);
+      if (reply === answer) return [...told, { role: "user", content: question.text }];
+      if (reply.text) told.push({ role: "user", content: question.text }, { role: "assistant", content: reply.text });
+    }
+    return told;
   }
 
   /** Keep the conversation, at most every half second. */
@@ -61,7 +71,7 @@ export class Conversation {
     this.#timer = 0;
     let kept = this.messages.slice(-MESSAGES_MAX);
     for (;;) {
-      const text = JSON.stringify({ messages: kept, model: this.model });
+      const text = JSON.stringify({ messages: kept, model: this.model, draft: this.draft, showsSteps: this.showsSteps });
       try {
         if (text.length <= CHARACTERS_MAX) {
           this.#storage?.setItem(KEY, text);
@@ -84,10 +94,26 @@ export class Conversation {
       // not ours, or unreadable: begin anew
     }
     if (!Array.isArray(found?.messages)) return;
-    this.messages = found.messages.filter(isMessage);
-    for (const message of this.messages) if (message.state === "streaming") message.state = "stopped";
+    this.messages = turns(found.messages.filter(isMessage));
+    for (const message of this.messages) {
+      if (message.state === "streaming") message.state = "stopped";
+      if (!Array.isArray(message.timing?.steps)) message.timing = null;
+    }
     this.model = typeof found.model === "string" ? found.model : "";
+    this.draft = typeof found.draft === "string" ? found.draft : "";
+    this.showsSteps = found.showsSteps === true;
   }
+}
+
+/** Questions with their answers; what stands alone is left out. */
+function turns(messages) {
+  const isTurn = (at) => messages[at]?.role === "user" && messages[at + 1]?.role === "assistant";
+  return messages.flatMap((_, at) => (isTurn(at) ? messages.slice(at, at + 2) : []));
+}
+
+/** An answer that is to come. */
+function fresh(model) {
+  return { role: "assistant", text: "", model, state: "streaming", error: null, finish: "", timing: null };
 }
 
 function isMessage(value) {

@@ -59,6 +59,7 @@ export class MarkdownStream {
       fillCode(entry.node.querySelector("code"), block, settled);
     } else {
       entry.node = build(block, settled);
+      if (block.type !== "code") entry.node.dir = "auto"; // Arabic and Hebrew run from right to left, code never does
       if (before) before.node.replaceWith(entry.node);
       else this.#root.append(entry.node);
     }
@@ -119,7 +120,7 @@ function code(block, settled) {
   fillCode(text, block, settled);
   const bar = el("div", { class: "code-bar" }, el("span", { class: "language" }, block.language.slice(0, 32) || "text"),
     copyButton("Copy code", () => text.textContent));
-  return el("div", { class: "code" }, bar, el("pre", { tabindex: "0" }, text));
+  return el("div", { class: "code" }, bar, el("pre", { tabindex: "0", dir: "ltr" }, text));
 }
 
 function fillCode(node, { text, language }, settled) {

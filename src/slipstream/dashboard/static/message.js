@@ -13,18 +13,21 @@ const ENDS = {
   content_filter: "The model’s provider cut this answer short.",
 };
 
-/** A question; `edit()` is offered where given. */
+/** A question; `edit()` is offered where given. Its text runs from right to left where it begins so. */
 export function question(text, edit) {
   const tools = el("div", { class: "question-tools" });
   if (edit) tools.append(iconButton("pencil", "Edit question (arrow up)", edit));
-  return el("article", { class: "question", "aria-label": "You" }, tools, el("div", { class: "bubble" }, text));
+  return el("article", { class: "question", "aria-label": "You" }, tools, el("div", { class: "bubble", dir: "auto" }, text));
 }
 
-/** An answer on the page. `message` is its entry in the conversation; `retry` asks the same again. */
+/**
+ * An answer on the page. `message` is its entry in the conversation; `retry(message)` asks the same again,
+ * `toggled(message, isOpen)` hears that the reader opened or closed the waterfall. `by` = name the model.
+ */
 export class AnswerView {
   node;
   #message;
-  #retry;
+  #on;
   #body = el("div", { class: "prose" });
   #after = el("div", { class: "after" });
   #waiting = el("p", { class: "waiting" }, el("span", { class: "dots", "aria-hidden": "true" }, el("i"), el("i"), el("i")), el("span", { class: "waiting-text" }));
@@ -33,10 +36,10 @@ export class AnswerView {
   #frame = 0;
   #restUntil = 0;
 
-  constructor(message, retry) {
+  constructor(message, { retry, toggled, by }) {
     this.#message = message;
-    this.#retry = retry;
-    this.node = el("article", { class: "answer", "aria-label": "Answer" }, this.#body, this.#after);
+    this.#on = { retry: () => retry(message), toggled: (isOpen) => toggled(message, isOpen) };
+    this.node = el("article", { class: "answer", "aria-label": "Answer" }, by ? el("p", { class: "by" }, message.model) : "", this.#body, this.#after);
     if (message.state === "streaming") this.#begin();
     else this.#end();
   }
@@ -69,6 +72,12 @@ export class AnswerView {
   retime() {
     const details = this.#after.querySelector(".timing");
     if (details) fillTiming(details, this.#message.timing);
+  }
+
+  /** Open the waterfall. */
+  showSteps() {
+    const details = this.#after.querySelector(".timing");
+    if (details) details.open = true;
   }
 
   #begin() {
@@ -110,20 +119,23 @@ export class AnswerView {
   #failure(error) {
     const words = [el("p", { class: "failure-title" }, ...nodes(error?.message || "Something went wrong."))];
     if (error?.hint) words.push(el("p", {}, ...nodes(error.hint)));
-    const again = el("button", { type: "button", class: "plain-button", onclick: this.#retry }, icon("again"), "Try again");
+    if (error?.code === "context_length_exceeded") words.push(el("p", {}, "The model is told the whole conversation: a new chat begins with an empty one."));
+    if (!this.#message.text) words.push(el("p", { class: "left-out" }, "This question is left out of what the model is told."));
+    const again = el("button", { type: "button", class: "plain-button", onclick: this.#on.retry }, icon("again"), "Try again");
     return el("div", { class: "failure" }, icon("alert"), el("div", {}, ...words), again);
   }
 
   #foot() {
     const tools = el("div", { class: "answer-tools" });
     if (this.#message.text) tools.append(copyButton("Copy answer", () => this.#message.text));
-    if (this.#message.state !== "failed") tools.append(iconButton("again", "Answer again", this.#retry, { className: "tool again" }));
+    if (this.#message.state !== "failed") tools.append(iconButton("again", "Answer again", this.#on.retry, { className: "tool again" }));
     return el("div", { class: "foot" }, this.#timing() ?? "", tools);
   }
 
   #timing() {
     if (!this.#message.timing) return null;
-    const details = el("details", { class: "timing" }, el("summary"));
+    const line = el("summary", { onclick: () => this.#on.toggled(!details.open) }); // a click of the keyboard's too
+    const details = el("details", { class: "timing" }, line);
     fillTiming(details, this.#message.timing);
     details.addEventListener("toggle", () => {
       if (details.open && details.children.length === 1) details.append(waterfall(this.#message.timing)); // drawn when first wanted

@@ -1,23 +1,27 @@
-/* Watches whether the server is ready, loading or gone, and says so when it changes. Touches no element. */
+/* Watches whether the server is there and its models are ready, and says so when it is asked. Touches no element. */
 
 import { readiness } from "./api.js";
 
 const LOADING_WAIT_MS = 500;
+const FAILED_WAIT_MS = 3000;
 const GONE_WAITS_MS = [1000, 2000, 3000, 5000];
 
-/** Calls `changed({state, names})`; asks again by itself until the server is ready. */
+/** Calls `changed()` after every answer; asks again by itself until the server is there and all models are ready. */
 export class ServerWatch {
-  state = "unknown";
+  isGone = false;
+  loading = []; // names of the models that load
+  failed = []; // names of the models that do not start; the server tries them again
   #changed;
   #timer = 0;
   #missed = 0;
   #asking = null;
+  #wait = 0; // until it asks again; 0 = it need not
 
   constructor(changed) {
     this.#changed = changed;
     addEventListener("online", () => this.check());
     document.addEventListener("visibilitychange", () => {
-      if (!document.hidden && this.state !== "ready") this.check();
+      if (!document.hidden && this.#wait) this.check();
     });
   }
 
@@ -31,13 +35,16 @@ export class ServerWatch {
   }
 
   async #ask() {
-    const { state, names } = await readiness();
-    this.#missed = state === "gone" ? this.#missed + 1 : 0;
-    this.state = state;
-    if (state !== "ready") {
-      const wait = state === "loading" ? LOADING_WAIT_MS : GONE_WAITS_MS[Math.min(this.#missed, GONE_WAITS_MS.length) - 1];
-      this.#timer = setTimeout(() => this.check(), wait);
-    }
-    await this.#changed({ state, names });
+    Object.assign(this, await readiness());
+    this.#missed = this.isGone ? this.#missed + 1 : 0;
+    this.#wait = this.#nextWait();
+    if (this.#wait) this.#timer = setTimeout(() => this.check(), this.#wait);
+    await this.#changed();
+  }
+
+  #nextWait() {
+    if (this.isGone) return GONE_WAITS_MS[Math.min(this.#missed, GONE_WAITS_MS.length) - 1];
+    if (this.loading.length) return LOADING_WAIT_MS;
+    return this.failed.length ? FAILED_WAIT_MS : 0;
   }
 }

@@ -2,15 +2,15 @@
 
 import { count, duration, rate } from "./format.js";
 
-/** What the browser saw: it stands until the server's record comes, or where none is kept. Times in ms. */
+/** What the browser saw: it stands while the server's record is `awaited`, and where none is kept. Times in ms. */
 export function seenHere({ id, startedMs, firstMs, lastMs, usage, model, finish }) {
   const ns = (ms) => (ms === null ? null : Math.round((ms - startedMs) * 1e6));
   return {
-    source: "browser", id, model, finish, steps: [], upstream: "", outcome: "",
+    awaited: true, id, model, finish, steps: [], upstream: "", outcome: "",
     first_token_ns: ns(firstMs), last_token_ns: ns(lastMs), duration_ns: ns(lastMs ?? firstMs ?? performance.now()),
     prompt_tokens: whole(usage?.prompt_tokens), output_tokens: whole(usage?.completion_tokens),
-    cached_tokens: whole(usage?.prompt_tokens_details?.cached_tokens), chunk_gap_p95_ns: null, chunk_gap_max_ns: null,
-    tokens_estimated: false, queue_wait_ns: null,
+    cached_tokens: whole(usage?.prompt_tokens_details?.cached_tokens), chunk_gap_max_ns: null,
+    tokens_estimated: false, attempts: null,
   };
 }
 
@@ -18,7 +18,7 @@ export function seenHere({ id, startedMs, firstMs, lastMs, usage, model, finish 
 export function fromRecord(record, seen) {
   const steps = (Array.isArray(record.steps) ? record.steps : []).map(step).filter(Boolean).slice(0, 64);
   return {
-    source: "server",
+    awaited: false,
     id: text(record.id) || seen.id,
     model: text(record.model) || seen.model,
     upstream: text(record.upstream),
@@ -28,12 +28,11 @@ export function fromRecord(record, seen) {
     first_token_ns: whole(record.first_token_ns),
     last_token_ns: whole(record.last_token_ns),
     duration_ns: whole(record.duration_ns) ?? seen.duration_ns,
-    queue_wait_ns: whole(record.queue_wait_ns),
+    attempts: whole(record.attempts),
     prompt_tokens: whole(record.prompt_tokens) ?? seen.prompt_tokens,
     output_tokens: whole(record.output_tokens) ?? seen.output_tokens,
     cached_tokens: whole(record.cached_tokens) ?? seen.cached_tokens,
     tokens_estimated: record.tokens_estimated === true,
-    chunk_gap_p95_ns: whole(record.chunk_gap_p95_ns),
     chunk_gap_max_ns: whole(record.chunk_gap_max_ns),
   };
 }

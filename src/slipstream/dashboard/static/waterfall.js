@@ -7,20 +7,21 @@ import { count, duration } from "./format.js";
  * Steps of the request's way: shown name, whose time it is, what happens in it, and the step that it is a part of.
  * Others show as they are named.
  */
-const STEPS = {
+const STEPS = new Map(Object.entries({
   admit: ["Admit", "own", "The key is checked."],
   read: ["Read", "own", "The request is read."],
-  queue: ["Queue", "wait", "The request waits for a free place.", "first_byte"],
+  wait: ["Wait", "wait", "No model is free to take the request: it waits for one."],
+  back_off: ["Back off", "wait", "A pause before the same model is asked again."],
+  queue: ["Queue", "wait", "The request waits for a free place."],
   prompt: ["Prompt", "wait", "The model works through the prompt, as it measured itself.", "first_byte"],
   decode: ["Decode", "stream", "The model writes its tokens, as it measured itself.", "relay"],
   embed: ["Embed", "wait", "The texts become vectors.", "open"],
   cache: ["Cache", "own", "Known answers are looked through."],
   select: ["Select", "own", "The model is chosen."],
-  optimize: ["Optimize", "own", "The prompt is made shorter."],
   open: ["Open", "wait", "The request is handed to the model."],
   first_byte: ["First byte", "wait", "Until the first byte of the model’s answer."],
   relay: ["Stream", "stream", "The answer is passed on as it is written."],
-};
+}));
 const TICKS_MAX = 4;
 
 /** The waterfall and the facts beside it. */
@@ -28,23 +29,28 @@ export function waterfall(found) {
   const timing = { ...found, steps: ordered(found.steps) };
   const parts = [];
   if (timing.steps.length) parts.push(chart(timing), spokenTable(timing));
-  else parts.push(el("p", { class: "wf-none" }, "Measured in this browser: the server kept no record of this request."));
+  else parts.push(el("p", { class: "wf-none" }, timing.awaited ? "The server’s record is on its way." : "Measured in this browser: the server kept no record of this request."));
   parts.push(facts(timing));
   return el("div", { class: "wf-panel" }, ...parts);
 }
 
-/** A hair-thin bar for the line itself: the wait for the first token, then the answer. */
+/** The waterfall in one hair-thin line: the record's steps, without their parts. Empty while the record is awaited. */
 export function strip(timing) {
-  if (timing.first_token_ns === null || !timing.duration_ns) return "";
-  const wait = el("i", { class: "bar-wait" });
-  wait.style.width = percent(timing.first_token_ns, timing.duration_ns);
-  return el("span", { class: "strip", "aria-hidden": "true" }, wait, el("i", { class: "bar-stream" }));
+  if (!timing.steps.length && !timing.awaited) return "";
+  const total = totalOf(timing);
+  const bars = ordered(timing.steps).filter(({ inside }) => !inside).map((step) => placed(el("i", { class: `bar-${known(step)[1]}` }), step, total));
+  return el("span", { class: "strip", "aria-hidden": "true" }, ...bars);
 }
 
 /** By start, each part below the step that it belongs to; a part whose step is absent stands for itself. */
 function ordered(steps) {
   const byStart = [...steps].sort((a, b) => a.start_ns - b.start_ns);
-  const parentOf = (step) => byStart.find(({ name }) => name === known(step)[3]);
+  const end = ({ start_ns: start, duration_ns: took }) => start + took;
+  const parentOf = (step) => {
+    const shared = (other) => Math.min(end(step), end(other)) - Math.max(step.start_ns, other.start_ns);
+    const [, , , whole] = known(step);
+    return byStart.filter(({ name }) => name === whole).sort((a, b) => shared(b) - shared(a))[0]; // of several attempts, its own
+  };
   return byStart.filter((step) => !parentOf(step)).flatMap((step) => [
     step,
     ...byStart.filter((part) => parentOf(part) === step).map((part) => ({ ...part, inside: true })),
@@ -52,7 +58,7 @@ function ordered(steps) {
 }
 
 function chart(timing) {
-  const total = Math.max(timing.duration_ns, ...timing.steps.map((step) => step.start_ns + step.duration_ns), 1);
+  const total = totalOf(timing);
   const tip = el("p", { class: "wf-tip", "aria-live": "polite" });
   const rows = timing.steps.map((step, index) => row(step, total, index + 2));
   const grid = el("div", { class: "wf-grid", "aria-hidden": "true" }, axis(timing, total), ...rows.flat());
@@ -65,9 +71,7 @@ function chart(timing) {
 
 function row(step, total, line) {
   const [name, kind] = known(step);
-  const bar = el("i", { class: `wf-bar bar-${kind}` });
-  bar.style.left = percent(step.start_ns, total);
-  bar.style.width = percent(step.duration_ns, total);
+  const bar = placed(el("i", { class: `wf-bar bar-${kind}` }), step, total);
   const cells = [
     el("span", { class: "wf-name" }, name),
     el("span", { class: "wf-track" }, bar),
@@ -149,6 +153,7 @@ function facts(timing) {
   const list = [
     ["Model", timing.model],
     ["Served by", timing.upstream],
+    ["Attempts", timing.attempts > 1 ? String(timing.attempts) : ""],
     ["Prompt", timing.prompt_tokens === null ? "" : count(timing.prompt_tokens, "token") + cached],
     ["Longest gap", timing.chunk_gap_max_ns === null ? "" : duration(timing.chunk_gap_max_ns)],
     ["Ended", [timing.outcome, timing.finish].filter(Boolean).join(", ")],
@@ -162,7 +167,17 @@ function facts(timing) {
 }
 
 function known(step) {
-  return STEPS[step.name] ?? [step.name.replaceAll("_", " "), "other", ""];
+  return STEPS.get(step.name) ?? [step.name.replaceAll("_", " "), "other", ""];
+}
+
+function totalOf({ duration_ns: took, steps }) {
+  return Math.max(took, ...steps.map((step) => step.start_ns + step.duration_ns), 1);
+}
+
+function placed(bar, step, total) {
+  bar.style.left = percent(step.start_ns, total);
+  bar.style.width = percent(step.duration_ns, total);
+  return bar;
 }
 
 function percent(part, total) {
