@@ -169,7 +169,7 @@ function onFrame(frame) {
     columns.push(frame, state.seconds);
     drawAll();
   }
-  tiles.tell(frame.tiles, (metric) => (growsByFrames() ? columns.behind(metric, charts) : null));
+  tiles.tell(frame.tiles, (metric) => (isLive() ? columns.behind(metric, charts) : null));
   models.tell(frame);
   showFiring(frame.firing);
   const step = Math.max(columns.step, HEAT_EVERY);
