@@ -165,6 +165,7 @@ function onFrame(frame) {
   const grows = growsByFrames() && columns.step === 1;
   seconds += 1;
   told = { at: frame.at + 1, seen: performance.now() };
+  columns.keep(frame);
   if (grows) {
     columns.push(frame, state.seconds);
     drawAll();
