@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from slipstream.config.settings import Simulated
+from slipstream.testing.load.limit import Limit
 from slipstream.testing.load.summary import Summary
 from slipstream.testing.simulator import SimulatorProcess, start_simulator
 
@@ -170,6 +171,36 @@ def test_a_limit_is_told(server: SimulatorProcess, environ: dict[str, str]) -> N
     assert done.returncode == 0, done.stderr
     assert "none up to 4 users" in done.stdout
     assert done.stderr.count(" users ") == 3
+
+
+def test_a_search_is_kept_and_has_a_page(
+    server: SimulatorProcess, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """A search is stored under its id, and told again: as text, as JSON, as a page with its probes."""
+    page = tmp_path / "limit.html"
+    done = run(
+        environ,
+        "stress",
+        server.url,
+        "--users-max",
+        "2",
+        "--soak",
+        "0s",
+        "--round",
+        "0.5s",
+        "--html",
+        str(page),
+    )
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.rpartition("stored as ")[2].strip()
+    assert name in run(environ, "stress", "list").stdout
+    again = run(environ, "stress", "show", name, "--json")
+    found = msgspec.json.decode(again.stdout, type=Limit)
+
+    assert (found.id, found.users, found.target) == (name, 2, server.url)
+    assert run(environ, "stress", "show").stdout == done.stdout
+    assert "Requests per second by users" in page.read_text()
+    assert run(environ, "stress", "show", "2001").returncode == 1
 
 
 @pytest.mark.long
