@@ -24,7 +24,7 @@ td:first-child,th:first-child{text-align:left}small{color:var(--dim);white-space
 .mid{text-anchor:middle}.line{fill:none;stroke-width:1.8;stroke-linecap:round}.key{font-size:12px}path.l0{stroke:var(--l0)}
 path.l1{stroke:var(--l1)}path.l2{stroke:var(--l2)}path.l3{stroke:var(--l3)}text.l0{fill:var(--l0)}
 text.l1{fill:var(--l1)}text.l2{fill:var(--l2)}text.l3{fill:var(--l3)}path.lb{stroke:var(--bad)}text.lb{fill:var(--bad)}td:first-child{min-width:9rem}
-circle.l0{fill:var(--l0)}circle.l1{fill:var(--l1)}circle.l2{fill:var(--l2)}circle.l3{fill:var(--l3)}
+circle.lb{fill:var(--bad)}circle.l0{fill:var(--l0)}circle.l1{fill:var(--l1)}circle.l2{fill:var(--l2)}circle.l3{fill:var(--l3)}
 @media(max-width:40rem){.cards{grid-template-columns:repeat(2,1fr)}.tick,.name,.key{font-size:18px}
 td:first-child{min-width:7rem;position:sticky;left:0;background:var(--bg)}}
 """

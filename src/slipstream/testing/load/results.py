@@ -100,5 +100,5 @@ def read(path: Path, kind: type[Kept], *, listed_by: str) -> Kept:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigurationError(
-            f"{path} holds no such result: {error}.", hint=f"Name one of `{listed_by}`."
+            f"{path} holds no result of that kind: {error}.", hint=f"Name one of `{listed_by}`."
         ) from None
