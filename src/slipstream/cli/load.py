@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipstream.cli.implied_run import Group
 from slipstream.cli.load_compare import compare, selftest
 from slipstream.cli.load_options import (
     request_options,
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 
 FAILED = 1
 DEFAULT_USERS = 10
-
-
-class Group(click.Group):
-    """A group whose first word may be left out: `slipstream load URL` is `slipstream load run URL`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `run` where no command is named."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
 
 
 @click.group(cls=Group, name="load", short_help="Test how a server does under load.")

@@ -51,6 +51,9 @@ class Limit(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     time_scale: float = 1.0
     stopped: str = "finished"
+    started_wall_ns: int = 0
+    id: str = ""
+    """Its name among the stored ones; empty = not stored."""
     cautions: tuple[str, ...] = ()
 
 
