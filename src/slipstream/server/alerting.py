@@ -146,14 +146,16 @@ class Alerting:
 
     async def put_rule(self, rule: Rule) -> None:
         """Watch a rule, in place of the one of its owner and name. Raises `BadRequest`, `StoreFailed`."""
-        compiled(rule.condition, self.slos)
+        program = compiled(rule.condition, self.slos)
         if rule.owner == SETTINGS_OWNER:
             raise BadRequest(
                 "Rules of the settings are changed there.", hint="Give it another owner.", param="owner"
             )
         await self.stored(lambda store: store.put_rule(rule, clock.wall_ns()))
+        await asyncio.to_thread(program.ask, self.readings)  # what it needs of a file is read here
         self.rules[rule.owner, rule.name] = rule
         self.evaluator.set_rules(list(self.rules.values()))
+        self.look()
 
     async def delete_rule(self, owner: str, name: str) -> bool:
         """Watch a rule no more; whether there was one. Raises `BadRequest`, `StoreFailed`."""
