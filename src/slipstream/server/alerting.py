@@ -94,6 +94,17 @@ class Alerting:
         """Why the file cannot be used now; empty where it can."""
         return self._failure
 
+    def health(self) -> dict[str, object]:
+        """How the alerts do: their file, what fires, what waits to be told."""
+        return {
+            "healthy": not self._failure,
+            "detail": self._failure,
+            "enabled": self._settings.enabled,
+            "rules": len(self.rules),
+            "firing": sum(self.evaluator.firing().values()),
+            "waiting": self.outbox.waiting,
+        }
+
     async def start(self) -> None:
         """Open the file and take up where the server before this one stopped.
 
