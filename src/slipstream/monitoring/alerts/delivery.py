@@ -28,15 +28,20 @@ _MAIL_STEPS = 10
 
 
 class DeliveryFailed(SlipstreamError):
-    """A receiver did not take a message; `is_final` says whether trying again cannot help."""
+    """A receiver did not take a message.
+
+    `is_final` says whether trying again cannot help, `left` which of its addresses do not have it, where
+    others do.
+    """
 
     status = 502
     kind = "upstream_error"
     code = "delivery_failed"
 
-    def __init__(self, message: str, *, is_final: bool) -> None:
+    def __init__(self, message: str, *, is_final: bool, left: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.is_final = is_final
+        self.left = left
 
 
 class Delivery:
@@ -73,8 +78,8 @@ class Delivery:
         except (DeliveryFailed, asyncio.CancelledError):
             raise
         except SlipstreamError as error:
-            is_final = getattr(error, "is_final", False)
-            raise DeliveryFailed(str(error), is_final=bool(is_final)) from error
+            is_final = bool(getattr(error, "is_final", False))
+            raise DeliveryFailed(str(error), is_final=is_final, left=getattr(error, "left", ())) from error
 
     async def _deliver(self, receiver: Receiver, notification: Notification, message: Message) -> None:
         if receiver.kind == "mail":
@@ -82,7 +87,7 @@ class Delivery:
 
             letter = mail.written(
                 self._mail.sender,
-                receiver.to,
+                message.left or receiver.to,
                 payloads.subject(notification),
                 payloads.mail_text(notification, self._url),
             )
