@@ -70,7 +70,7 @@ class Alerting:
         self.slos = settings.slo
         self.rules: dict[tuple[str, str], Rule] = {}
         self.evaluator = Evaluator(alerts, settings.slo)
-        self.delivery = Delivery(alerts, settings.mail, url)
+        self.delivery = Delivery(alerts, settings.mail, (alerts.url or url).rstrip("/"))
         self.outbox = Outbox(
             {ALERT: self.delivery.send},
             self._message_changed,
