@@ -28,7 +28,7 @@ REQUESTS = {"route": "chat", "model": "m", "upstream": "u"}
 class Server:
     """A request and a first token a second, for as long as it was stored; the last part is in memory too."""
 
-    def __init__(self, folder: Path, *, stored_hours: float, memory_hours: float) -> None:
+    def __init__(self, folder: Path, *, stored_hours: float, memory_hours: float, pace: int = 10) -> None:
         self.files = [make_slab(folder / "worker", 1), make_slab(folder / "own", 1)]
         self.slabs = [claim(folder / "worker"), claim(folder / "own")]
         self._meter = Meter(self.slabs[0])
@@ -46,15 +46,16 @@ class Server:
             wall_ns=begun * SECOND,
             past=self._past,
         )
-        self._at = begun
+        self._at, self._pace = begun, pace
         self.go_on(NOW - begun)
 
     def go_on(self, seconds: int) -> None:
-        """Let time pass, ten seconds at a look."""
-        for _ in range(seconds // 10):
-            self._at += 10
-            self._meter.count("requests", "chat", "m", "u", by=10)
-            for _ in range(10):
+        """Let time pass, some seconds at a look."""
+        for _ in range(seconds // self._pace):
+            self._at += self._pace
+            self._meter.count("requests", "chat", "m", "u", by=self._pace)
+            self._meter.set("memory_bytes", 3.0)
+            for _ in range(self._pace):
                 self._meter.observe("ttft", 50.0, "m")
             self.aggregate.tick(self._at * SECOND, self._at * SECOND)
 
@@ -62,6 +63,12 @@ class Server:
         """As if there had been more series than sketches are stored of."""
         connection = apsw.Connection(str(self._path))
         connection.execute("UPDATE point SET sketch = NULL")
+        connection.close()
+
+    def forget_between(self, since: float, until: float) -> None:
+        """As if there had been no server in between."""
+        connection = apsw.Connection(str(self._path))
+        connection.execute("DELETE FROM point WHERE at >= ? AND at < ? AND tier < 3600", (since, until))
         connection.close()
 
     def close(self) -> None:
@@ -95,7 +102,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made.close()
 
 
-@pytest.mark.parametrize("hours", [2.5, 7, 20, 25, 30])
+@pytest.mark.parametrize("hours", [0.5, 1, 1.9, 2.5, 7, 20, 25, 30])
 def test_a_long_window_counts_each_second_once(server: Server, hours: float) -> None:
     """A request a second is as many requests as the window has seconds, to a minute."""
     window = hours * HOUR
@@ -105,6 +112,42 @@ def test_a_long_window_counts_each_second_once(server: Server, hours: float) -> 
     assert server.aggregate.rate("requests", {}, window) == pytest.approx(1.0, abs=0.01)
     assert sketch is not None
     assert sketch.count == pytest.approx(window, abs=75)
+
+
+@pytest.mark.parametrize("seconds", [10, 70, 300, 620, 1500])
+def test_a_restart_loses_nothing_of_a_window(tmp_path: Path, seconds: int) -> None:
+    """A server that was started anew so long ago tells of the half hour before as if it had run on."""
+    server = Server(tmp_path, stored_hours=3, memory_hours=seconds / HOUR)
+    counted = server.aggregate.counter("requests", {}, HOUR / 2)
+    rate = server.aggregate.rate("requests", {}, HOUR / 2)
+    server.close()
+
+    assert counted == pytest.approx(HOUR / 2, abs=25)
+    assert rate == pytest.approx(1.0, abs=0.02)
+
+
+def test_time_in_which_nobody_looked_does_not_lower_a_rate(tmp_path: Path) -> None:
+    """A server that was down for half an hour had no requests in it, and no seconds either."""
+    server = Server(tmp_path, stored_hours=5, memory_hours=1)
+    server.forget_between(NOW - 3 * HOUR, NOW - 2.5 * HOUR)
+    rate = server.aggregate.rate("requests", {}, 4 * HOUR)
+    counted = server.aggregate.counter("requests", {}, 4 * HOUR)
+    server.close()
+
+    assert rate == pytest.approx(1.0, abs=0.01)
+    assert counted == pytest.approx(3.5 * HOUR, abs=150)
+
+
+def test_a_gauge_is_averaged_over_the_whole_window(tmp_path: Path) -> None:
+    """Half of the window it was 1, half of it 3: its average is 2, and both are known."""
+    server = Server(tmp_path, stored_hours=1, memory_hours=1 / 6, pace=1)
+    stats = server.aggregate.gauge_stats("memory_bytes", {}, HOUR / 3)
+    server.close()
+
+    assert stats is not None
+    assert stats.average == pytest.approx(2.0, abs=0.05)
+    assert (stats.low, stats.high) == (1.0, 3.0)
+    assert stats.count == pytest.approx(HOUR / 3, abs=25)
 
 
 def test_a_rate_is_over_what_was_watched(tmp_path: Path) -> None:

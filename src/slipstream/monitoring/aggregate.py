@@ -14,7 +14,7 @@ from slipstream.core.histogram import Sketch, merged
 from slipstream.core.metrics import INDEX, RECORDED
 from slipstream.core.readings import GaugeStats, Labels, Point, Span, metric_named
 from slipstream.monitoring.meter import Meter
-from slipstream.monitoring.points import cut_between, gauge_point, joined, sketch_point
+from slipstream.monitoring.points import cut_between, gauge_point, joined, sketch_point, with_older
 from slipstream.monitoring.slab import Slab
 from slipstream.monitoring.slab_reader import Change, SlabReader
 from slipstream.monitoring.tracks import FRAMES, CounterTrack, GaugeTrack, SketchTrack, gauge_stats
@@ -53,7 +53,7 @@ class Aggregate:
         sources: the slabs.
         own: a slab of this process, where what goes wrong here is counted.
         now_ns, wall_ns: the clocks at the start.
-        past: finds what is older than two hours; None: nothing is.
+        past: finds what memory does not hold; None: nothing is.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Aggregate:
         return self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
 
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
-        """Growth within the window; beyond two hours with what was stored."""
+        """Growth within the window; beyond what memory holds with what was stored."""
         metric_named(name, "counter", "histogram")
         tracks = [self._counts(key) for key in self.matching(name, labels)]
         frames = min(self._frames(window_seconds), FRAMES - 1)
@@ -188,7 +188,7 @@ class Aggregate:
         watched = (self._now_ns - self._begun_ns) / 1e9
         older = self._older(name, labels, window_seconds)
         if older is not None:
-            watched = max(watched, (self._wall_ns - older.since_ns) / 1e9)
+            watched = older.watched_seconds + self.frame - older.first + 1
         return growth / max(min(window_seconds, watched), 1.0)
 
     def total(self, name: str, labels: Labels) -> float | None:
@@ -212,7 +212,8 @@ class Aggregate:
         if older is not None:
             parts += [point.sketch for point in older.points]
             stored = sum(point.sketch.count for point in older.points if point.sketch is not None)
-            if stored < WHOLE_SHARE * sum(point.count for point in older.points):
+            whole = sum(point.count for point in older.points)
+            if stored < WHOLE_SHARE * whole and self._frames(window_seconds) >= FRAMES:
                 return None  # sketches were not stored of it: two hours of values are no week
         found = merged(part for part in parts if part is not None)
         if len(self._memo) < _MEMO_MAX:
@@ -235,9 +236,13 @@ class Aggregate:
         return max(values) if metric.combine == "max" else sum(values)
 
     def gauge_stats(self, name: str, labels: Labels, window_seconds: float) -> GaugeStats | None:
-        """Within the window, of at most two hours."""
-        frames = min(self._frames(window_seconds), FRAMES - 1)
-        return gauge_stats(self._looks(name, labels, self.frame - frames + 1, self.frame))
+        """Within the window; beyond what memory holds with what was stored."""
+        older = self._older(name, labels, window_seconds)
+        first = self.frame - min(self._frames(window_seconds), FRAMES - 1) + 1
+        if older is not None:
+            first = older.first
+        fresh = gauge_stats(self._looks(name, labels, first, self.frame))
+        return with_older(fresh, older.points) if older is not None else fresh
 
     def label_sets(self, name: str) -> Sequence[Labels]:
         """The label sets that were seen."""
@@ -348,7 +353,8 @@ class Aggregate:
 
     def _older(self, name: str, labels: Labels, window_seconds: float) -> Older | None:
         """The stored part of a window, and from where on memory tells; None where memory holds it all."""
-        if self._wide is None or self._frames(window_seconds) < FRAMES or self.frame < 0:
+        held = min(self.frame + 1, FRAMES - 1)
+        if self._wide is None or self._frames(window_seconds) <= held or self.frame < 0:
             return None
         question = name, tuple(sorted(labels.items())), float(window_seconds)
         return self._wide.older(question, self._moment())

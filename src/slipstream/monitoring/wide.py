@@ -1,15 +1,17 @@
 """Windows that reach beyond what memory holds: their older part comes from the file, and is kept a minute.
 
-Where the file ends and memory begins is one moment, so nothing is counted twice. Reading is slow; who
-calls `renew` from a thread spares the event loop all but the first reading of a window.
+Memory holds two hours, and of a server that was just started less. Where the file ends and memory begins
+is one moment, so nothing is counted twice. Reading is slow; who calls `renew` from a thread spares the
+event loop all but the first reading of a window.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from slipstream.core.readings import Labels, Point, Span
 from slipstream.monitoring.points import cut_between
+from slipstream.monitoring.tracks import FRAMES
 
 RENEW_SECONDS = 60
 """How long what was read is good for."""
@@ -17,11 +19,14 @@ FORGET_SECONDS = 1800
 """When a window that nobody asks for is no longer read."""
 SLACK_SECONDS = 600
 """Memory must hold on to what it tells for as long as what was read is used."""
-QUESTIONS_MAX = 256
+QUESTIONS_MAX = 2048
+"""Most windows whose older part is kept; of more the one that was read first goes."""
+_HOUR = 3600.0
 _HOUR_NS = 3600 * 1_000_000_000
-_DAY_SECONDS = 86_400
+_STEPS = ((7200.0, 10.0), (86_400.0, 60.0), (float("inf"), _HOUR))
+"""How finely the file is read for a window of up to so many seconds."""
 _ALWAYS = "memory_bytes"
-"""A gauge that every server sets from its first seconds on."""
+"""A gauge that a server sets each second: the number of its looks tells for how long anything was watched."""
 
 Past = Callable[[str, Labels, Span], Sequence[Point]]
 Question = tuple[str, tuple[tuple[str, str], ...], float]
@@ -42,13 +47,13 @@ class Older(Struct, frozen=True):
     Attributes:
         points: as they were stored.
         first: the frame from which on memory tells.
-        since_ns: the first moment of which anything is known.
+        watched_seconds: for how long a server looked, within this part.
         frame: when it was read.
     """
 
     points: Sequence[Point]
     first: int
-    since_ns: int
+    watched_seconds: float
     frame: int
 
 
@@ -66,8 +71,9 @@ class WideWindows:
         self._asked[question] = now.frame
         if found is None or now.frame - found.frame > SLACK_SECONDS - RENEW_SECONDS:
             if len(self._read) >= QUESTIONS_MAX:
-                self._read.clear()
-                self._asked = {question: now.frame}
+                gone = next(iter(self._read))
+                self._read.pop(gone, None)
+                self._asked.pop(gone, None)
             found = self._read[question] = self._find(question, now)
         return found
 
@@ -83,27 +89,20 @@ class WideWindows:
     def _find(self, question: Question, now: Moment) -> Older:
         name, labels, window_seconds = question
         walls = sorted(dict(now.walls).items())
+        _, oldest_ns = walls[max(0, len(walls) - FRAMES + SLACK_SECONDS)]
         start_ns = now.wall_ns - int(window_seconds * 1e9)
-        step = 3600.0 if window_seconds > _DAY_SECONDS else 60.0
-        oldest_ns = (
-            walls[min(SLACK_SECONDS, len(walls) - 1)][1] if len(walls) > SLACK_SECONDS else walls[0][1]
-        )
+        step = next(step for reach, step in _STEPS if window_seconds <= reach)
         cut_ns = max(cut_between(oldest_ns, now.wall_ns, step), start_ns)
-        points: list[Point] = []
-        whole_ns = -(-start_ns // _HOUR_NS) * _HOUR_NS
-        if step == 3600.0 and start_ns < whole_ns < cut_ns:  # the first hour is not whole
-            points += self._past(name, dict(labels), Span(start_ns, whole_ns, 60.0))
-            start_ns = whole_ns
-        points += self._past(name, dict(labels), Span(start_ns, cut_ns, step))
+        span = Span(start_ns, cut_ns, step)
+        watched = sum(point.count for point in self._points(_ALWAYS, {}, span))
         first = next((frame for frame, wall_ns in walls if wall_ns > cut_ns), now.frame + 1)
-        return Older(points, first, self._since(now, window_seconds, oldest_ns), now.frame)
+        return Older(list(self._points(name, dict(labels), span)), first, watched, now.frame)
 
-    def _since(self, now: Moment, window_seconds: float, oldest_ns: int) -> int:
-        """Since when anything was watched: a counter that stands still is not stored, memory in use is."""
-        start_ns = now.wall_ns - int(window_seconds * 1e9)
-        since_ns = oldest_ns
-        for step in (3600.0, 60.0):  # the hour, and the minute within it
-            end_ns = min(oldest_ns, start_ns + _HOUR_NS) if step == 60.0 else oldest_ns
-            points = self._past(_ALWAYS, {}, Span(start_ns, end_ns, step))
-            start_ns = since_ns = min([point.wall_ns for point in points], default=since_ns)
-        return since_ns
+    def _points(self, name: str, labels: Labels, span: Span) -> Iterator[Point]:
+        """The points of a range; where they are of whole hours, its first hour minute by minute."""
+        start_ns = span.start_ns
+        whole_ns = -(-start_ns // _HOUR_NS) * _HOUR_NS
+        if span.step_seconds == _HOUR and start_ns < whole_ns < span.end_ns:
+            yield from self._past(name, labels, Span(start_ns, whole_ns, 60.0))
+            start_ns = whole_ns
+        yield from self._past(name, labels, Span(start_ns, span.end_ns, span.step_seconds))
