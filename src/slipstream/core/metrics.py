@@ -111,6 +111,8 @@ _REQUESTS = (
     _counter("tokens_input", "tokens", "Prompt tokens.", "model"),
     _counter("tokens_output", "tokens", "Generated tokens.", "model"),
     _counter("tokens_cached", "tokens", "Prompt tokens that the model's own cache held.", "model"),
+    _sizes("prompt_length", "tokens", "Prompt tokens of a request.", "model"),
+    _sizes("answer_length", "tokens", "Generated tokens of a request.", "model"),
     _counter("cost", "USD", "Cost of the requests whose price is known.", "model"),
     _counter("cost_unknown", "requests", "Requests with tokens whose price is not known.", "model"),
     _counter("app_calls", "calls", "Calls measured by the user's program.", "name"),

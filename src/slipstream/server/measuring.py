@@ -24,6 +24,7 @@ from slipstream.monitoring.pauses import GcPauses, watch_lag
 from slipstream.monitoring.resources import ResourceReader, Value
 from slipstream.monitoring.slab import Slab, claim, link_slab, make_slab, private_slab
 from slipstream.monitoring.slab_reader import SlabReader
+from slipstream.monitoring.wide import RENEW_SECONDS
 from slipstream.server.series_keeper import SeriesKeeper
 
 GUESTS = 8
@@ -89,6 +90,7 @@ class Measuring:
             tasks.create_task(watch_lag(lambda ns: self.meter.observe("loop_lag", ns / 1e6, _PROCESS)))
             tasks.create_task(self._watch_resources())
             tasks.create_task(self._look_each_second())
+            tasks.create_task(self._renew_past())
 
     async def aclose(self) -> None:
         """Store what is not stored yet, and leave nothing behind."""
@@ -120,6 +122,15 @@ class Measuring:
             await asyncio.sleep(self.readings.seconds_to_next(clock.monotonic_ns()))
             if self._look():
                 self._keeper.keep(self.readings, self.meter)
+
+    async def _renew_past(self) -> None:
+        """What windows of more than two hours need of the file, so that no look has to wait for it."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS / 2)
+            try:
+                await asyncio.to_thread(self.readings.renew_past)
+            except StoreFailed as error:
+                _log.warning("the stored metrics cannot be read: %s", error)
 
     def _look(self) -> bool:
         """One look at all slabs; whether it made a new frame."""

@@ -123,6 +123,7 @@ class Outbox:
                 is_final=bool(getattr(error, "is_final", False)),
                 keep_ns=self._keep_ns,
                 chance=random.random(),  # noqa: S311 (spreads load)
+                left=getattr(error, "left", ()),
             )
             _log.warning("%s was not told (try %d): %s", message.receiver, after.tries, error)
         if after.state == "waiting":

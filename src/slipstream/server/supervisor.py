@@ -182,11 +182,13 @@ class Supervisor:
     def _measure(self, parts: contextlib.AsyncExitStack) -> None:
         """The metrics: made before any worker starts, stored to the end when all are gone."""
         settings = self._settings
+        keeper = SeriesKeeper(paths.series_path(settings))
+        self._state.include("metrics", keeper.health)
         self._measuring = Measuring(
             slab_folder(self._control_path),
             settings.server.workers,
             self._counters,
-            keeper=SeriesKeeper(paths.series_path(settings)),
+            keeper=keeper,
             data_folder=paths.data_folder(settings),
         )
         parts.push_async_callback(self._measuring.aclose)
@@ -199,6 +201,7 @@ class Supervisor:
         self._alerting = Alerting(
             paths.alerts_path(settings), settings, measuring.readings, measuring.meter, url=self._url
         )
+        self._state.include("alerts", self._alerting.health)
         self._desk = AlertDesk(self._alerting, list(settings.alerts.receivers))
         await self._alerting.start()
         with contextlib.suppress(StoreFailed):  # was told by the alerts
