@@ -91,7 +91,9 @@ class LocalModel:
         when its process dies.
         """
         if request.route is Route.EMBEDDINGS:
-            raise BadRequest(f"The model `{self._settings.name}` makes no embeddings.", param="model")
+            raise BadRequest(
+                f"The model `{self._settings.name}` makes no embeddings.", param="model", code="wrong_model"
+            )
         body = order(request, self._settings, record)
         address = await self._ready(record)
         headers = (

@@ -66,6 +66,7 @@ def folder(settings: Settings, kind: str) -> Path:
 def put(where: Path, name: str, content: bytes, *, kept: int) -> None:
     """Write a result whole or not at all; only the newest `kept` stay."""
     unfinished = where / f".{name}.new"
+    unfinished.touch(mode=0o600)
     unfinished.write_bytes(content)
     unfinished.rename(where / f"{name}.json")
     for path in files(where)[kept:]:
