@@ -19,6 +19,7 @@ from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Model, RecordSink
+from slipstream.core.use import UseRow
 from slipstream.flow.admit import Admit
 from slipstream.flow.attempt import Attempts, Patience
 from slipstream.flow.flight import Flights
@@ -30,6 +31,7 @@ from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream
 from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.use_rows import ResourceRows
 
 log = logging.getLogger(__name__)
 
@@ -232,6 +234,11 @@ def build_parts(
     for setting, named in catalog.unserved():
         raise _unserved(settings, setting, named, catalog.names)
     return parts
+
+
+def resource_rows() -> Callable[[], list[UseRow]]:
+    """Gives the USE rows of this process and all below it (`core.defaults`)."""
+    return ResourceRows()
 
 
 def _patience(models: Models) -> Patience:

@@ -5,6 +5,7 @@ from slipstream.profiling.cpu_profile import CpuProfile
 from slipstream.profiling.memory import MemoryProfiler, memory_profiler
 from slipstream.profiling.memory_profile import MemoryProfile
 from slipstream.profiling.profile_data import Bottleneck, ProfileData, StepTiming
+from slipstream.profiling.resources import ResourceProfiler, UseReport, UseSnapshot
 from slipstream.profiling.response_time import ResponseTimeProfiler
 
 __all__ = [
@@ -14,8 +15,11 @@ __all__ = [
     "MemoryProfile",
     "MemoryProfiler",
     "ProfileData",
+    "ResourceProfiler",
     "ResponseTimeProfiler",
     "StepTiming",
+    "UseReport",
+    "UseSnapshot",
     "cpu_profiler",
     "memory_profiler",
 ]
