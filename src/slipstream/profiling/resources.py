@@ -22,6 +22,8 @@ FULL = 0.8
 """From this share on a resource is busy: with random arrivals its queue takes four service times (M/M/1)."""
 WAITS_PERCENT = 10.0
 """Work that waits for a resource for so much of the time is slowed by it."""
+LATE_MS = 100.0
+"""An event loop that runs so late is held up."""
 _WIDTHS = (34, 10, 24, 10)
 
 
@@ -154,7 +156,8 @@ def is_strained(row: UseRow) -> bool:
         return True
     if row.saturation is None:
         return False
-    return row.saturation >= (WAITS_PERCENT if row.saturation_unit.startswith("%") else 1.0)
+    unit = row.saturation_unit[:2].strip()
+    return row.saturation >= {"%": WAITS_PERCENT, "ms": LATE_MS}.get(unit, 1.0)
 
 
 def worse(one: UseRow, other: UseRow) -> UseRow:
