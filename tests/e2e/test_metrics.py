@@ -16,8 +16,7 @@ import pytest
 from serving import Serving, serving
 
 from slipstream.core.histogram import ERROR
-from slipstream.monitoring.slab import claim_guest
-from slipstream.server.worker_metrics import slab_folder
+from slipstream.monitoring.slab import claim_guest, slab_folder
 
 FOUR = {
     "SLIPSTREAM__SERVER__WORKERS": "4",
@@ -246,8 +245,14 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
         time.sleep(2.2)
         state = Path(running.environ["SLIPSTREAM__STATE_FOLDER"])
         assert list(state.glob("metrics-*"))
-        running.process.send_signal(signal.SIGTERM)
-        running.process.wait(20)
+        live = urllib.request.Request(
+            running.url + "/_slipstream/metrics/live", headers={"authorization": f"Bearer {running.token}"}
+        )
+        with urllib.request.urlopen(live, timeout=30) as stream:  # somebody watches, and holds nothing up
+            stream.readline()
+            running.process.send_signal(signal.SIGTERM)
+            running.process.wait(20)
+            assert stream.read().count(b"event: frame") <= 4
         assert not list(state.glob("metrics-*"))
     from slipstream.store.series import SeriesStore
 

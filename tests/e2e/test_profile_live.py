@@ -124,7 +124,7 @@ def test_a_burner_is_named_by_the_cpu_profile(planted: Serving, tmp_path: Path) 
     assert any(
         row.startswith("worker 0;") and "burn_in_python" in row for row in stacks.read_text().splitlines()
     )
-    assert "supervisor" in told
+    assert "supervisor (pid " in told
     frames = msgspec.json.decode(flame.read_bytes())["shared"]["frames"]
     assert {"burn_in_python", "worker 0"} <= {frame["name"] for frame in frames}
 

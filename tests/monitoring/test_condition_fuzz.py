@@ -2,7 +2,7 @@
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 
 from monitoring.given import Given
 from slipstream.core.metrics import METRICS
@@ -29,6 +29,9 @@ WORDS = [
         "0.5",
         "80",
         "1e9",
+        "1e400",
+        "9e307",
+        "999999999999999999",
         "1m",
         "2 h",
     ),
@@ -116,3 +119,11 @@ def test_every_metric_can_be_asked() -> None:
     """Every declared metric is a condition's name, bare."""
     for name in METRICS:
         assert compiled(f"{name} > 0", {}).ask(Given()).fires is None
+
+
+@pytest.mark.long
+@settings(max_examples=20_000)
+@given(st.one_of(st.text(max_size=200), st.lists(st.sampled_from(WORDS), max_size=30).map(" ".join), TRUTHS))
+def test_any_text_at_length(text: str) -> None:
+    """The same, many times over."""
+    survives(text)

@@ -39,12 +39,15 @@ class Sending:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
 @pytest.mark.parametrize("encoding", ["protobuf", "json"])
-def test_metrics_and_traces_arrive(measured: Measured, collector: Collector, encoding: str) -> None:
+def test_metrics_and_traces_arrive(
+    measured: Measured, collector: Collector, encoding: str, slash: str
+) -> None:
     """In either encoding the collector reads all metrics and a trace for each request."""
 
     async def main() -> None:
-        sending = Sending(measured, collector.url, encoding=encoding)
+        sending = Sending(measured, collector.url + slash, encoding=encoding)
         sending.exporter.take(served(model_asked="auto"))
         await sending.exporter.aclose()
         assert sending.counts == {}

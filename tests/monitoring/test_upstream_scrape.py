@@ -26,6 +26,10 @@ vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.75
 vllm:prefix_cache_queries_total{engine="0",model_name="m"} 1000.0
 vllm:prefix_cache_hits_total{engine="0",model_name="m"} 250.0
 vllm:num_preemptions_total{engine="0",model_name="m"} 5.0
+vllm:request_queue_time_seconds_sum{engine="0",model_name="m"} 4.0
+vllm:request_queue_time_seconds_count{engine="0",model_name="m"} 20.0
+vllm:request_prefill_time_seconds_sum{engine="0",model_name="m"} 1.0
+vllm:request_prefill_time_seconds_count{engine="0",model_name="m"} 20.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="m"} 0.0
 """
 LLAMA = """\
@@ -99,6 +103,7 @@ def test_vllm() -> None:
     assert seen.since(None) == {
         "upstream_running": 7.0, "upstream_waiting": 2.0, "upstream_kv_cache_usage": 75.0,
         "upstream_preemptions": 5.0, "upstream_prefix_cache_hit_rate": 0.25,
+        "upstream_queue_time": 200.0, "upstream_prefill_time": 50.0,
     }  # fmt: skip
 
 
@@ -121,6 +126,19 @@ def test_hit_rate_is_that_of_the_last_seconds() -> None:
     assert second.since(first)["upstream_prefix_cache_hit_rate"] == pytest.approx(0.9)
     assert first.since(second)["upstream_prefix_cache_hit_rate"] == pytest.approx(0.25)
     assert "upstream_prefix_cache_hit_rate" not in first.since(first)
+
+
+def test_waits_are_those_of_the_last_seconds() -> None:
+    """The mean wait between two looks is that of the requests which ended between them."""
+    first = scraped(VLLM)
+    second = scraped(
+        VLLM.replace('_sum{engine="0",model_name="m"} 4.0', "_sum 14.0").replace("} 20.0", "} 30.0")
+    )
+    assert first is not None
+    assert second is not None
+    told = second.since(first)
+    assert told["upstream_queue_time"] == pytest.approx(1000.0)
+    assert told["upstream_prefill_time"] == 0.0
 
 
 @given(some.text(max_size=2000))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
-from slipstream.monitoring.slab import make_slab
-from slipstream.server.worker_metrics import WorkerMetrics, claim_slot, slab_folder
+from slipstream.monitoring.slab import make_slab, slab_folder
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 
 
 class Kept:
@@ -49,7 +49,7 @@ def test_without_a_folder_it_serves_on(tmp_path: Path) -> None:
     metrics = WorkerMetrics(claim_slot(tmp_path / "gone", 3, counters), "worker 3", counters)
     kept = Kept()
 
-    metrics.sink(kept, lambda record: None).take(Record(route="chat", outcome="served", duration_ns=5))
+    metrics.sink(kept).take(Record(route="chat", outcome="served", duration_ns=5))
     counters.count("requests")
     metrics.close()
 
@@ -58,21 +58,22 @@ def test_without_a_folder_it_serves_on(tmp_path: Path) -> None:
     assert counters.snapshot()["metrics_unshared"] == 1
 
 
-def test_a_record_is_priced_before_it_is_measured(tmp_path: Path) -> None:
-    """The cost stands in the record and in the metrics; one that is there already is kept."""
+def test_a_record_is_measured_and_passed_on(tmp_path: Path) -> None:
+    """What it cost stands in the metrics; where that is not known, that is counted instead."""
     file = make_slab(tmp_path / "worker-0", 1)
     slab = claim_slot(tmp_path, 0, counters := Counters())
     metrics = WorkerMetrics(slab, "worker 0", counters)
     kept = Kept()
-    sink = metrics.sink(kept, lambda record: 0.5)
+    sink = metrics.sink(kept)
     told: dict[str, object] = {"route": "chat", "model": "m", "upstream": "u", "outcome": "served"}
 
     sink.take(Record(**told, output_tokens=10))  # type: ignore[arg-type]
     sink.take(Record(**told, output_tokens=10, cost=0.25))  # type: ignore[arg-type]
     sink.take(Record(**told))  # type: ignore[arg-type]
 
-    assert [record.cost for record in kept.records] == [0.5, 0.25, None]
-    assert slab.cells[slab.place("cost", "m")] == 0.75
+    assert [record.cost for record in kept.records] == [None, 0.25, None]
+    assert slab.cells[slab.place("cost", "m")] == 0.25
+    assert slab.cells[slab.place("cost_unknown", "m")] == 1
     metrics.close()
     os.close(file)
 

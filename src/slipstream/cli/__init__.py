@@ -29,6 +29,7 @@ class Row(NamedTuple):
 
 
 TABLE: dict[str, Row] = {
+    "alerts": Row("slipstream.cli.alerts:alerts", "See, try and silence alert rules."),
     "ask": Row("slipstream.cli.ask:ask", "Ask one question, print the answer as it comes."),
     "chaos": Row("slipstream.cli.chaos:chaos", "Put a fault proxy in front of a server."),
     "chat": Row("slipstream.cli.chat:chat", "Talk to a model in the terminal."),
@@ -36,6 +37,7 @@ TABLE: dict[str, Row] = {
     "doctor": Row("slipstream.cli.doctor:doctor", "Say what is slow, with evidence."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),
     "load": Row("slipstream.cli.load:load", "Test how a server does under load."),
+    "mark": Row("slipstream.cli.mark:mark", "Mark a moment, such as a deploy, in the charts."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
     "open": Row("slipstream.cli.open:open_command", "Open the pages of the running server."),
     "profile": Row("slipstream.cli.profile:profile", "Show where a server's time and memory go."),

@@ -62,7 +62,7 @@ def cpu(
     *, seconds: float, server: str, as_json: bool, speedscope: Path | None, collapsed: Path | None
 ) -> None:
     """Sample the stacks of every process of the server for some seconds, weighted by their CPU time."""
-    from slipstream.cli.profile_view import told, whole
+    from slipstream.cli.profile_view import process_lines, told, whole
 
     body = _profile(server, "cpu", seconds)
     if as_json:
@@ -73,6 +73,7 @@ def cpu(
     _write(speedscope, seen.to_speedscope)
     _write(collapsed, lambda: seen.to_collapsed().encode())
     click.echo(str(seen))
+    click.echo("\n".join(process_lines(found)))
     _say_failures((each.process, each.error) for each in found.processes)
 
 

@@ -26,6 +26,14 @@ def whole(found: ServerProfile) -> CpuProfile:
     return together({each.process: unpack(each.cpu) for each in found.processes if each.cpu is not None})
 
 
+def process_lines(found: ServerProfile) -> Iterator[str]:
+    """How much CPU each process used while it was looked at."""
+    for each in found.processes:
+        if each.cpu is not None:
+            used = sum(each.cpu.cpu_ns) / 1e9
+            yield f"{each.process} (pid {each.pid}): CPU {used:.3f} s in {each.cpu.seconds:.2f} s"
+
+
 def steps_table(report: StepsReport) -> str:
     """The steps, the one that takes most of the time first."""
     return "\n".join(_steps_lines(report))

@@ -73,7 +73,7 @@ def _times(name: str, text: str, *labels: str) -> Metric:
 
 
 def _sizes(name: str, unit: str, text: str, *labels: str) -> Metric:
-    return Metric(name, "histogram", unit, text, labels, scale=1000.0)
+    return Metric(name, "histogram", unit, text, labels, scale=histogram.TINY)
 
 
 def _derived(name: str, unit: str, text: str, over: tuple[str, str], factor: float = 1.0) -> Metric:
@@ -184,6 +184,8 @@ _UPSTREAMS = (
     _gauge("upstream_waiting", "requests", "Requests that the upstream says wait.", "upstream"),
     _gauge("upstream_kv_cache_usage", "%", "How full the upstream's KV cache is.", "upstream"),
     _gauge("upstream_prefix_cache_hit_rate", "1", "Share of prompt tokens that its cache held.", "upstream"),
+    _gauge("upstream_queue_time", "ms", "Mean wait in the upstream's own queue, last look.", "upstream"),
+    _gauge("upstream_prefill_time", "ms", "Mean time of the upstream's prefill, last look.", "upstream"),
     _gauge("upstream_preemptions", "", "Requests that the upstream has set back for memory.", "upstream"),
     _gauge("upstream_healthy", "", "1 where it takes requests, 0 where its breaker is open.", "upstream"),
     _counter("upstream_scrape_errors", "", "Scrapes of an upstream's metrics that failed.", "upstream"),
@@ -240,8 +242,8 @@ RECORDED: tuple[Metric, ...] = _RECORDED
 
 
 def _schema_hash() -> bytes:
-    told = [f"{each.name}:{each.kind}:{','.join(each.labels)}:{each.scale:g}" for each in _RECORDED]
-    layout = f"{histogram.SCALE}:{histogram.FIRST_POWER}:{histogram.LAST_POWER}"
+    told = [f"{each.name}:{each.kind}:{','.join(each.labels)}:{each.scale!r}" for each in _RECORDED]
+    layout = f"{histogram.SCALE}:{histogram.WHOLE:g}:{histogram.FIRST_POWER}:{histogram.LAST_POWER}"
     return hashlib.sha256("\n".join([layout, *told]).encode()).digest()[:16]
 
 

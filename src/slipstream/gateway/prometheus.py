@@ -29,10 +29,11 @@ def export_routes(readings: Readings) -> list[BaseRoute]:
 
 
 async def _metrics(readings: Readings, request: Request) -> Response:
+    found = list(prometheus.families(readings))
     if _wants_protobuf(request.headers.get("accept", "")):
-        body, kind = prometheus.protobuf(prometheus.families(readings)), prometheus.PROTOBUF
+        body, kind = await asyncio.to_thread(prometheus.protobuf, found), prometheus.PROTOBUF
     else:
-        body, kind = prometheus.text(prometheus.families(readings)), prometheus.TEXT
+        body, kind = await asyncio.to_thread(prometheus.text, found), prometheus.TEXT
     return Response(body, headers={"content-type": kind, "cache-control": "no-store"})
 
 

@@ -60,7 +60,7 @@ class GatewayServer:
         self.draining = False
         self._parts = parts
         self._api = OpenAIApi(parts.way, parts.catalog, counters, models=self._models)
-        self._control = ControlForward(control_socket, keyring)
+        self._control = ControlForward(control_socket, keyring, lambda: self.draining)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None

@@ -9,34 +9,21 @@ import os
 import threading
 from pathlib import Path
 
-import msgspec
-
 from slipstream.config.live import LiveServer, find_live
 from slipstream.config.load import load
 from slipstream.core import clock
-from slipstream.core.errors import SlipstreamError
 from slipstream.core.portal import PORTAL
+from slipstream.monitoring import admin
 from slipstream.monitoring.calls import Calls
 from slipstream.monitoring.own_process import OWN_PROCESS
-from slipstream.monitoring.slab import claim_guest
+from slipstream.monitoring.slab import claim_guest, slab_folder
 from slipstream.monitoring.summary import Summary
-from slipstream.net.client import ClientOptions, HttpClient
 
 LOOK_NS = 1_000_000_000
 """How long the answer to which server lives is taken to hold."""
 ANSWER_SECONDS = 5.0
-ANSWER_BYTES = 4 * 1024 * 1024
-PATH = "/_slipstream/metrics/summary"
 
 _log = logging.getLogger(__name__)
-
-
-def slab_folder(server: LiveServer) -> Path | None:
-    """Where a live server's slabs lie, None for one that shares none."""
-    if not server.control:
-        return None
-    control = Path(server.control)
-    return control.with_name(control.stem.replace("control-", "metrics-", 1))
 
 
 class Attachment:
@@ -52,6 +39,7 @@ class Attachment:
         self._server: LiveServer | None = None
         self._looked_ns: int | None = None
         self._calls: Calls | None = None
+        self._try_ns = 0
         self._pid = os.getpid()
 
     def server(self) -> LiveServer | None:
@@ -78,35 +66,26 @@ class Attachment:
             if self._pid != os.getpid():  # a forked child: the slab is its parent's
                 self._pid, self._calls = os.getpid(), None
             if self._calls is None:
-                folder = slab_folder(server)
-                slab = claim_guest(folder) if folder is not None else None
-                if slab is None:
-                    _log.warning("the server has no room for the measurements of this program")
-                    return OWN_PROCESS.calls()
-                self._calls = Calls(slab)
-            return self._calls
+                self._calls = self._claimed(server)
+            return self._calls or OWN_PROCESS.calls()
+
+    def _claimed(self, server: LiveServer) -> Calls | None:
+        """A guest slab of the server; None while all are taken. Tried again once a second at most."""
+        now_ns = clock.monotonic_ns()
+        if not server.control or now_ns < self._try_ns:
+            return None
+        slab = claim_guest(slab_folder(Path(server.control)))
+        if slab is None:
+            if not self._try_ns:
+                _log.warning("the server has no room for the measurements of this program for now")
+            self._try_ns = now_ns + LOOK_NS
+            return None
+        return Calls(slab)
 
     async def summary(self, server: LiveServer, *, fresh: bool) -> Summary:
         """What the server tells at a glance. Raises `SlipstreamError` where it does not answer."""
-        client = HttpClient(server.url, ClientOptions(connections=1))
-        try:
-            response = await client.request(
-                "GET",
-                f"{PATH}?fresh={'1' if fresh else '0'}",
-                ((b"authorization", b"Bearer " + server.token.encode()),),
-            )
-            body = await response.read(ANSWER_BYTES)
-        finally:
-            await client.aclose()
-        if response.status != 200:
-            raise SlipstreamError(f"The server at {server.url} answered {response.status} to {PATH}.")
-        try:
-            return msgspec.json.decode(body, type=Summary)
-        except msgspec.MsgspecError as error:
-            raise SlipstreamError(
-                f"The server at {server.url} speaks of its metrics in a way that is not known here.",
-                hint="Use the same version of Slipstream on both sides.",
-            ) from error
+        path = f"metrics/summary?fresh={int(fresh)}"
+        return admin.understood(await admin.request(server, "GET", path), Summary)
 
     def forget(self) -> None:
         """Leave the guest slab; what was counted stays with the server."""

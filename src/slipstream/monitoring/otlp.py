@@ -16,6 +16,9 @@ from slipstream.monitoring import otlp_wire, prometheus, semconv
 from slipstream.monitoring.protobuf import Message
 from slipstream.monitoring.semconv import CONVENTIONS, Convention
 
+TEXT_MAX = 256
+"""Longest text of an attribute: the names of models come from callers."""
+
 
 def metrics_message(readings: Readings, resource: Mapping[str, object], start_ns: int) -> Message:
     """All metrics of which anything was seen; `start_ns` is the wall clock when counting began."""
@@ -140,10 +143,10 @@ def _spans(record: Record) -> Iterator[Message]:
     root: dict[str, object] = {
         "trace_id": trace_id[:16],
         "span_id": parent,
-        "name": f"{operation} {record.model_asked or record.model}".strip(),
+        "name": f"{operation} {record.model_asked or record.model}".strip()[:TEXT_MAX],
         "kind": otlp_wire.SPAN_CLIENT,
         "start_time_unix_nano": record.arrived_wall_ns,
-        "end_time_unix_nano": record.arrived_wall_ns + record.duration_ns,
+        "end_time_unix_nano": record.arrived_wall_ns + max(0, record.duration_ns),
         "attributes": _pairs(_span_attributes(record, operation)),
     }
     if record.outcome == "failed":
@@ -209,6 +212,6 @@ def _any(value: object) -> Message:
         case float():
             return {"double_value": value}
         case list():
-            return {"array_value": {"values": [{"string_value": each} for each in value]}}
+            return {"array_value": {"values": [{"string_value": each[:TEXT_MAX]} for each in value]}}
         case _:
-            return {"string_value": str(value)}
+            return {"string_value": str(value)[:TEXT_MAX]}

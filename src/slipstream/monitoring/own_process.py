@@ -16,11 +16,10 @@ from typing import TypeVar
 from slipstream.core import clock
 from slipstream.core.ports import RecordSink
 from slipstream.core.readings import Readings
-from slipstream.core.record import Record
 from slipstream.monitoring.aggregate import Aggregate, Source
 from slipstream.monitoring.calls import Calls
 from slipstream.monitoring.meter import Meter
-from slipstream.monitoring.recorder import RequestRecorder
+from slipstream.monitoring.recorder import MeasuredSink, RequestRecorder
 from slipstream.monitoring.resources import ResourceReader
 from slipstream.monitoring.slab import Slab, claim, make_slab
 from slipstream.monitoring.slab_reader import SlabReader
@@ -56,9 +55,9 @@ class OwnProcess:
         """Where measured calls are written."""
         return self._started().calls
 
-    def sink(self, inner: RecordSink) -> "OwnSink":
+    def sink(self, inner: RecordSink) -> MeasuredSink:
         """What is to be given the records of the requests of this process, all from one thread."""
-        return OwnSink(self._started().requests, inner)
+        return MeasuredSink(self._started().requests, inner)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
@@ -113,19 +112,6 @@ class _State:
                 self._told[key] = value
             self.readings.tick(clock.monotonic_ns(), clock.wall_ns())
             self.looked.notify_all()
-
-
-class OwnSink:
-    """A `RecordSink` that measures each record and passes it on."""
-
-    def __init__(self, requests: RequestRecorder, inner: RecordSink) -> None:
-        self._finish = requests.finish
-        self._take = inner.take
-
-    def take(self, record: Record) -> None:
-        """Measure `record` and pass it on."""
-        self._finish(record)
-        self._take(record)
 
 
 OWN_PROCESS = OwnProcess()

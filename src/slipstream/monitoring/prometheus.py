@@ -188,21 +188,20 @@ def _message(family: Family, sample: Sample) -> dict[str, object]:
 def native(sketch: Sketch) -> dict[str, object]:
     """A native histogram of the same resolution, schema 5.
 
-    Its bounds are powers of 2^(1/32) of the exported unit, ours of the stored one (ns): a bucket goes to
-    the one that overlaps it most, which moves values by at most 1.1 %; counts and the sum are exact.
+    Its bounds are powers of 2^(1/32) of the exported unit, and so are ours: counts go over as they are.
     """
     zeros, counts = exponential(sketch)
-    spans: list[dict[str, object]] = []
+    spans: list[dict[str, int]] = []
     deltas: list[int] = []
-    last_index, last_count = None, 0
+    following, last_count = 0, 0
     for index, count in sorted(counts.items()):
         place = index + 1  # Prometheus numbers a bucket by its upper bound, OpenTelemetry by its lower one
-        if last_index is not None and place == last_index + 1:
-            spans[-1]["length"] = int(str(spans[-1]["length"])) + 1
+        if spans and place == following:
+            spans[-1]["length"] += 1
         else:
-            spans.append({"offset": place if last_index is None else place - last_index - 1, "length": 1})
+            spans.append({"offset": place - following, "length": 1})
         deltas.append(count - last_count)
-        last_index, last_count = place, count
+        following, last_count = place + 1, count
     return {
         "sample_count": sketch.count,
         "sample_sum": sketch.sum,
@@ -216,7 +215,7 @@ def native(sketch: Sketch) -> dict[str, object]:
 
 def exponential(sketch: Sketch) -> tuple[int, dict[int, int]]:
     """What counts as zero, and counts by OpenTelemetry's index in the exported unit: (b^i, b^(i+1)]."""
-    shift = round(math.log2(sketch.scale) * histogram.PER_OCTAVE)
+    shift = round(math.log2(sketch.scale / histogram.WHOLE) * histogram.PER_OCTAVE)
     zeros, counts = 0, {}
     for slot, count in sketch.buckets.items():
         if slot < histogram.FIRST:

@@ -6,7 +6,7 @@ strings, messages, packed numbers. Reads nothing.
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 Kind = Literal["uint64", "sint64", "fixed64", "sfixed64", "double", "bool", "enum", "string", "bytes"]
 Schema = Mapping[str, "Field"]
@@ -27,12 +27,16 @@ class Field:
         repeated: the value is a sequence; numbers are packed.
     """
 
-    __slots__ = ("kind", "number", "repeated")
+    __slots__ = ("is_delimited", "kind", "repeated", "tag", "write")
 
     def __init__(self, number: int, kind: "Kind | Schema", *, repeated: bool = False) -> None:
-        self.number = number
         self.kind = kind
         self.repeated = repeated
+        is_number = isinstance(kind, str) and kind not in _TEXTS
+        self.is_delimited = repeated or not is_number
+        wire = 2 if self.is_delimited else _WIRES.get(str(kind), 0)
+        self.tag = varint(number << 3 | wire)
+        self.write = _writer(kind, packed=repeated and is_number)
 
 
 def encode(message: Message, schema: Schema) -> bytes:
@@ -40,16 +44,16 @@ def encode(message: Message, schema: Schema) -> bytes:
     written = bytearray()
     for name, value in message.items():
         field = schema[name]
-        if not field.repeated:
-            _write(written, field, value)
+        if not field.is_delimited:
+            written += field.tag
+            written += field.write(value)
             continue
-        assert isinstance(value, Iterable)
-        if not isinstance(field.kind, str) or field.kind in {"string", "bytes"}:
-            for each in value:
-                _write(written, field, each)
-        else:
-            packed = b"".join(_WRITERS[field.kind](each) for each in value)
-            _delimited(written, field.number, packed)
+        many = field.repeated and (not isinstance(field.kind, str) or field.kind in _TEXTS)
+        for each in cast("Iterable[object]", value) if many else (value,):
+            content = field.write(each)
+            written += field.tag
+            written += varint(len(content))
+            written += content
     return bytes(written)
 
 
@@ -58,9 +62,15 @@ def delimited(message: bytes) -> bytes:
     return varint(len(message)) + message
 
 
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
+_ONE_BYTE = [bytes((number,)) for number in range(128)]
+
+
 def varint(value: int) -> bytes:
     """A number of 64 bits, seven at a time, the low ones first."""
-    value &= 0xFFFF_FFFF_FFFF_FFFF
+    if 0 <= value < 128:
+        return _ONE_BYTE[value]
+    value &= _MASK
     written = bytearray()
     while value > 0x7F:
         written.append(value & 0x7F | 0x80)
@@ -77,37 +87,27 @@ def _text(value: str | bytes) -> bytes:
     return value if isinstance(value, bytes) else value.encode("utf-8", "replace")
 
 
+_TEXTS = frozenset({"string", "bytes"})
 _WRITERS: dict[str, Callable[..., bytes]] = {
     "uint64": varint,
     "enum": varint,
     "bool": varint,
     "sint64": _zigzag,
-    "fixed64": _FIXED.pack,
+    "fixed64": lambda value: _FIXED.pack(value & _MASK),
     "sfixed64": _SIGNED.pack,
     "double": _DOUBLE.pack,
     "string": _text,
     "bytes": _text,
 }
-_FIXED_WIRE, _DELIMITED_WIRE = 1, 2
-_WIRES = {"fixed64": _FIXED_WIRE, "sfixed64": _FIXED_WIRE, "double": _FIXED_WIRE}
+_WIRES = {"fixed64": 1, "sfixed64": 1, "double": 1}
 
 
-def _write(written: bytearray, field: Field, value: object) -> None:
-    kind = field.kind
+def _writer(kind: "Kind | Schema", *, packed: bool) -> Callable[..., bytes]:
+    """What writes the content of a field: one value, or all of them where they are packed."""
     if not isinstance(kind, str):
-        assert isinstance(value, Mapping)
-        _delimited(written, field.number, encode(value, kind))
-    elif kind in {"string", "bytes"}:
-        _delimited(written, field.number, _WRITERS[kind](value))
-    else:
-        written += varint(field.number << 3 | _WIRES.get(kind, 0))
-        written += _WRITERS[kind](value)
-
-
-def _delimited(written: bytearray, number: int, content: bytes) -> None:
-    written += varint(number << 3 | _DELIMITED_WIRE)
-    written += varint(len(content))
-    written += content
+        return lambda value: encode(value, kind)
+    write = _WRITERS[kind]
+    return (lambda values: b"".join(map(write, values))) if packed else write
 
 
 def as_json(message: Message, schema: Schema) -> dict[str, object]:

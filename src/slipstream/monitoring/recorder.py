@@ -8,6 +8,7 @@ import math
 
 from slipstream.core import clock
 from slipstream.core.metrics import OTHER
+from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record
 from slipstream.monitoring.meter import add
 from slipstream.monitoring.slab import Slab
@@ -17,15 +18,14 @@ PLANS_MAX = 512
 WORDS_MAX = 256
 """The same for kinds of errors and limits."""
 
-_OURS = frozenset({"admit", "read", "select"})
 _WAITS = frozenset({"wait", "back_off"})
 _OUTCOMES = ("aborted", "served", "hit", "shared", "refused", "failed")
 
 
 Plan = tuple[int, int, int, int, int, int, int, int, int, int]
 """First cells of what a route, model and upstream share: requests, response time, time to first token,
-inter-token latency, upstream's time, tokens in, out and cached, cost, cost unknown. A tuple is read
-fastest."""
+inter-token latency, upstream's time, tokens in, out and cached, cost, cost unknown. A tuple with places,
+because it is read fastest."""
 
 
 class RequestRecorder:
@@ -46,12 +46,11 @@ class RequestRecorder:
 
     def finish(self, record: Record) -> None:
         """Add a closed record. Refused requests have no response time: they would hide slow answers."""
-        begun_ns = clock.monotonic_ns()
+        begun_ns = clock.monotonic_ns() if not record.duration_ns & 15 else 0
         cells = self._cells
         plan = self._plans.get((record.route, record.model, record.upstream)) or self._plan(record)
-        requests, response_time, ttft, itl, upstream_time, *usage = plan
         outcome = record.outcome
-        cells[requests] += 1
+        cells[plan[0]] += 1
         cells[self._outcomes[outcome]] += 1
         cells[self._request_bytes] += record.request_bytes
         cells[self._response_bytes] += record.response_bytes
@@ -60,18 +59,25 @@ class RequestRecorder:
         else:
             if outcome == "failed":
                 self._failed(record)
-            add(cells, response_time, record.duration_ns)
+            add(cells, plan[1], record.duration_ns)
         first_token_ns = record.first_token_ns
         if first_token_ns is not None:
-            add(cells, ttft, first_token_ns)
+            add(cells, plan[2], first_token_ns)
             gap_ns = record.chunk_gap_mean_ns
             if gap_ns is not None:
-                add(cells, itl, gap_ns)
-        if record.upstream:
-            self._steps(record, upstream_time)
+                add(cells, plan[3], gap_ns)
+        steps = record.steps
+        if len(steps) == 6 and steps[4].name == "first_byte" and steps[5].name == "relay":
+            model_ns = steps[3].duration_ns + steps[4].duration_ns  # nearly always: one attempt, no wait
+            add(cells, plan[4], model_ns)
+            add(cells, self._overhead, steps[5].start_ns - model_ns)
+            if record.queue_wait_ns:
+                add(cells, self._queue_wait, record.queue_wait_ns)
+        elif record.upstream:
+            self._steps(record, plan[4])
         if record.output_tokens is not None or record.prompt_tokens is not None:
-            self._tokens(record, usage)
-        if not begun_ns & 15:  # one of sixteen tells what this costs; to time each would cost a tenth of it
+            self._tokens(record, plan)
+        if begun_ns:  # one of sixteen tells what this costs; to time each would cost a tenth of it
             add(cells, self._own_cost, clock.monotonic_ns() - begun_ns)
 
     def _steps(self, record: Record, upstream_time: int) -> None:
@@ -80,8 +86,6 @@ class RequestRecorder:
         relay_ns = -1
         for step in record.steps:
             name = step.name
-            if name in _OURS:
-                continue
             if name == "open":
                 last_ns = step.duration_ns
             elif name == "first_byte":
@@ -99,22 +103,19 @@ class RequestRecorder:
         if waited_ns:
             add(self._cells, self._queue_wait, waited_ns)
 
-    def _tokens(self, record: Record, usage: list[int]) -> None:
+    def _tokens(self, record: Record, plan: Plan) -> None:
         cells = self._cells
-        tokens_input, tokens_output, tokens_cached, cost_at, cost_unknown = usage
-        prompt, output, cached, cost = (
-            record.prompt_tokens, record.output_tokens, record.cached_tokens, record.cost
-        )  # fmt: skip
-        if prompt:
-            cells[tokens_input] += prompt
-        if output:
-            cells[tokens_output] += output
-        if cached:
-            cells[tokens_cached] += cached
+        cost = record.cost
+        if record.prompt_tokens:
+            cells[plan[5]] += record.prompt_tokens
+        if record.output_tokens:
+            cells[plan[6]] += record.output_tokens
+        if record.cached_tokens:
+            cells[plan[7]] += record.cached_tokens
         if cost is None:
-            cells[cost_unknown] += 1
+            cells[plan[9]] += 1
         elif 0 <= cost < math.inf:
-            cells[cost_at] += cost
+            cells[plan[8]] += cost
 
     def _plan(self, record: Record) -> Plan:
         route, model, upstream = record.route, record.model, record.upstream
@@ -154,3 +155,18 @@ class RequestRecorder:
             if len(self._limits) < WORDS_MAX:
                 self._limits[word] = at
         self._cells[at] += 1
+
+
+class MeasuredSink:
+    """A `RecordSink` that measures each record and passes it on."""
+
+    __slots__ = ("_finish", "_take")
+
+    def __init__(self, requests: RequestRecorder, inner: RecordSink) -> None:
+        self._finish = requests.finish
+        self._take = inner.take
+
+    def take(self, record: Record) -> None:
+        """Measure `record` and pass it on."""
+        self._finish(record)
+        self._take(record)

@@ -37,37 +37,65 @@ _GAUGES = (
     ),
     _Source("upstream_preemptions", ("vllm:num_preemptions_total", "vllm:num_preemptions")),
 )
-_HITS = ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits_total")
-_QUERIES = (
-    "vllm:prefix_cache_queries_total",
-    "vllm:prefix_cache_queries",
-    "vllm:gpu_prefix_cache_queries_total",
+
+
+class _Ratio(Struct, frozen=True):
+    """A gauge of ours that is the quotient of two counters of theirs, between two looks."""
+
+    gauge: str
+    above: tuple[str, ...]
+    below: tuple[str, ...]
+    factor: float = 1.0
+    most: float = math.inf
+
+
+_RATIOS = (
+    _Ratio(
+        "upstream_prefix_cache_hit_rate",
+        ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_hits", "vllm:gpu_prefix_cache_hits_total"),
+        (
+            "vllm:prefix_cache_queries_total",
+            "vllm:prefix_cache_queries",
+            "vllm:gpu_prefix_cache_queries_total",
+        ),
+        most=1.0,
+    ),
+    _Ratio(
+        "upstream_queue_time",
+        ("vllm:request_queue_time_seconds_sum",),
+        ("vllm:request_queue_time_seconds_count",),
+        1000.0,
+    ),
+    _Ratio(
+        "upstream_prefill_time",
+        ("vllm:request_prefill_time_seconds_sum",),
+        ("vllm:request_prefill_time_seconds_count",),
+        1000.0,
+    ),
 )
-HIT_RATE = "upstream_prefix_cache_hit_rate"
-GAUGES = (*(each.gauge for each in _GAUGES), HIT_RATE)
+GAUGES = (*(each.gauge for each in _GAUGES), *(each.gauge for each in _RATIOS))
 """Our gauges that an upstream may tell."""
 
 
 class Scraped(Struct, frozen=True):
-    """One look at an upstream: our gauges that it tells, and the two counts behind its hit rate."""
+    """One look at an upstream: our gauges that it tells, and the pairs of counters behind the others."""
 
     gauges: dict[str, float]
-    hits: float | None = None
-    queries: float | None = None
+    counters: dict[str, tuple[float, float]] = {}
 
     def since(self, before: "Scraped | None") -> dict[str, float]:
-        """The gauges, with the hit rate since an earlier look (since its start without one)."""
-        if self.hits is None or self.queries is None:
-            return self.gauges
-        past_hits, past_queries = 0.0, 0.0
-        if before is not None and before.hits is not None and before.queries is not None:
-            past_hits, past_queries = before.hits, before.queries
-        if self.hits < past_hits or self.queries < past_queries:  # it was started anew
-            past_hits, past_queries = 0.0, 0.0
-        queries = self.queries - past_queries
-        if queries <= 0:
-            return self.gauges
-        return {**self.gauges, HIT_RATE: min(1.0, (self.hits - past_hits) / queries)}
+        """All gauges; the quotients since an earlier look, without one since the upstream's start."""
+        told = dict(self.gauges)
+        for ratio in _RATIOS:
+            above, below = self.counters.get(ratio.gauge, (0.0, 0.0))
+            past_above, past_below = before.counters.get(ratio.gauge, (0.0, 0.0)) if before else (0.0, 0.0)
+            if above < past_above or below < past_below:  # it was started anew
+                past_above = past_below = 0.0
+            if below > past_below:
+                told[ratio.gauge] = min(
+                    ratio.most, (above - past_above) / (below - past_below) * ratio.factor
+                )
+        return told
 
 
 def scraped(text: str) -> Scraped | None:
@@ -80,10 +108,12 @@ def scraped(text: str) -> Scraped | None:
         values = _first(found, source.names)
         if values:
             gauges[source.gauge] = (max(values) if source.is_level else sum(values)) * source.factor
-    hits, queries = _first(found, _HITS), _first(found, _QUERIES)
-    if not gauges and not queries:
-        return None
-    return Scraped(gauges, sum(hits) if hits else None, sum(queries) if queries else None)
+    counters = {
+        ratio.gauge: (sum(above), sum(below))
+        for ratio in _RATIOS
+        if (above := _first(found, ratio.above)) and (below := _first(found, ratio.below))
+    }
+    return Scraped(gauges, counters) if gauges or counters else None
 
 
 def samples(text: str) -> Iterator[tuple[str, float]]:

@@ -149,6 +149,11 @@ class Slab:
         return at
 
 
+def slab_folder(control_path: Path) -> Path:
+    """Where the slabs of a server lie, from the path of its control socket: whoever finds one finds both."""
+    return control_path.with_name(control_path.stem.replace("control-", "metrics-", 1))
+
+
 def private_slab() -> Slab:
     """A slab in this process's own memory, which nobody else reads."""
     memory = mmap.mmap(-1, SLAB_BYTES)

@@ -9,6 +9,7 @@ import contextlib
 import os
 import smtplib
 import ssl
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.errors import MessageError
@@ -74,9 +75,36 @@ def written(sender: str, recipients: Sequence[str], subject: str, text: str) -> 
 async def send(settings: Mail, mail: EmailMessage) -> None:
     """Hand a mail to the server, in a thread. Raises `MailFailed` and `ConfigurationError`.
 
-    Every step has its time limit; a call that is cancelled leaves its thread to end by those.
+    Every step has its time limit. A call that is cancelled leaves its thread to end by those; neither the
+    event loop nor the interpreter waits for it at their end.
     """
-    await asyncio.to_thread(send_now, settings, mail)
+    loop = asyncio.get_running_loop()
+    sent: asyncio.Future[None] = loop.create_future()
+
+    def run() -> None:
+        failure: SlipstreamError | None = MailFailed(
+            "The mail could not be sent; see the log.", is_final=True
+        )
+        try:
+            send_now(settings, mail)
+            failure = None
+        except SlipstreamError as error:
+            failure = error
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; nobody wants to know
+                loop.call_soon_threadsafe(_settle, sent, failure)
+
+    threading.Thread(target=run, name="slipstream-mail", daemon=True).start()
+    await sent
+
+
+def _settle(sent: "asyncio.Future[None]", failure: SlipstreamError | None) -> None:
+    if sent.done():
+        return
+    if failure is None:
+        sent.set_result(None)
+    else:
+        sent.set_exception(failure)
 
 
 def send_now(settings: Mail, mail: EmailMessage) -> None:

@@ -4,9 +4,10 @@ from slipstream.profiling.cpu import CpuProfiler, cpu_profiler
 from slipstream.profiling.cpu_profile import CpuProfile
 from slipstream.profiling.memory import MemoryProfiler, memory_profiler
 from slipstream.profiling.memory_profile import MemoryProfile
-from slipstream.profiling.profile_data import Bottleneck, ProfileData, StepTiming
+from slipstream.profiling.profile_data import ProfileData
 from slipstream.profiling.resources import ResourceProfiler, UseReport, UseSnapshot
 from slipstream.profiling.response_time import ResponseTimeProfiler
+from slipstream.profiling.step_timing import Bottleneck, StepTiming
 
 __all__ = [
     "Bottleneck",

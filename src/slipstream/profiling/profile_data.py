@@ -1,70 +1,18 @@
 """What a profiler found out, to be read and printed. Times are milliseconds."""
 
 from collections.abc import Mapping
-from typing import Self
 
 from msgspec import Struct
 
-from slipstream.core.histogram import Sketch
-from slipstream.core.steps import Span, Trace
-from slipstream.profiling.collection import Collection, Sums
-from slipstream.profiling.critical_path import by_kind, by_name, critical_path, own_time_ns
+from slipstream.core.steps import Trace
+from slipstream.profiling import rendering
+from slipstream.profiling.call_tree import CallNode, call_tree
+from slipstream.profiling.collection import Collection
+from slipstream.profiling.critical_path import by_kind, by_name, critical_path
+from slipstream.profiling.step_timing import MS, Bottleneck, StepTiming
 from slipstream.profiling.tail import TailShare, Verdict, tail_shares, verdict
 
-MS = 1e6
 OWN = " (own time)"
-
-
-class StepTiming(float):
-    """Total milliseconds of a step, with how they are spread.
-
-    Attributes:
-        count, errors: how often it ran, and ended with an exception.
-        self_ms: its time that no step within it covers.
-        mean, p50, p95, p99, max: of one run; percentiles within 1.1 %.
-    """
-
-    __slots__ = ("count", "errors", "max", "mean", "p50", "p95", "p99", "self_ms")
-
-    count: int
-    errors: int
-    self_ms: float
-    mean: float
-    p50: float
-    p95: float
-    p99: float
-    max: float
-
-    def __new__(cls, sums: Sums) -> Self:
-        """Of the sums of a name."""
-        timing = super().__new__(cls, sums.total_ns / MS)
-        sketch = Sketch(sums.buckets, sums.total_ns, MS)
-        timing.count, timing.errors = sums.count, sums.errors
-        timing.self_ms = sums.own_ns / MS
-        timing.mean = sums.total_ns / sums.count / MS
-        timing.p50, timing.p95, timing.p99 = (sketch.quantile(q) or 0.0 for q in (0.5, 0.95, 0.99))
-        timing.max = sums.max_ns / MS
-        return timing
-
-
-class Bottleneck(str):
-    """The step that explains the slow calls; a text that says why and how much.
-
-    Attributes:
-        reason: in words.
-        share: of what it explains, 0..1.
-    """
-
-    __slots__ = ("reason", "share")
-
-    reason: str
-    share: float
-
-    def __new__(cls, step: str, reason: str, share: float) -> Self:
-        """Of a verdict."""
-        bottleneck = super().__new__(cls, step)
-        bottleneck.reason, bottleneck.share = reason, share
-        return bottleneck
 
 
 class CriticalStep(Struct, frozen=True):
@@ -73,16 +21,6 @@ class CriticalStep(Struct, frozen=True):
     step: str
     mean_ms: float
     share: float
-
-
-class CallNode(Struct, frozen=True):
-    """A place in the call tree: a step below another, all runs of it together."""
-
-    name: str
-    count: int
-    total_ms: float
-    self_ms: float
-    children: tuple["CallNode", ...]
 
 
 class ProfileData(Struct, frozen=True):
@@ -118,9 +56,16 @@ class ProfileData(Struct, frozen=True):
     late: int
 
     def __str__(self) -> str:
-        from slipstream.profiling.rendering import table
-
-        return table(self)
+        if not self.calls:
+            return "nothing recorded"
+        tails = {share.step: share.variance for share in self.tail}
+        lines = [rendering.call_line(name, timing) for name, timing in self.response_time.items()]
+        lines += ["", *rendering.step_table(self.step_timings, tails), ""]
+        named = self.bottleneck or "none stands out"
+        lines.append(f"Bottleneck: {named}: {self.reason}")
+        if self.not_kept or self.late:
+            lines.append(f"{self.not_kept} steps are only in the sums; {self.late} outlived their call.")
+        return "\n".join(lines)
 
 
 def profile_data(collection: Collection) -> ProfileData:
@@ -140,7 +85,7 @@ def profile_data(collection: Collection) -> ProfileData:
         critical_path=_critical_steps(vectors),
         tail=tuple(tail_shares(vectors)),
         waits=_shares([by_kind(path) for path in paths]),
-        tree=_tree([trace.root for trace in collection.kept]),
+        tree=call_tree([trace.root for trace in collection.kept]),
         slowest=tuple(collection.slowest),
         traces=tuple(collection.kept),
         sampled=len(collection.kept),
@@ -179,21 +124,3 @@ def _shares(paths: list[dict[str, int]]) -> dict[str, float]:
             sums[kind or "not said"] = sums.get(kind or "not said", 0) + duration_ns
     whole = sum(sums.values()) or 1
     return {kind: total / whole for kind, total in sorted(sums.items(), key=lambda each: -each[1])}
-
-
-def _tree(spans: list[Span]) -> tuple[CallNode, ...]:
-    """Spans of one level, those of one name together. As deep as a trace may be."""
-    named: dict[str, list[Span]] = {}
-    for span in spans:
-        named.setdefault(span.name, []).append(span)
-    nodes = [
-        CallNode(
-            name,
-            len(group),
-            sum(span.duration_ns for span in group) / MS,
-            sum(own_time_ns(span) for span in group) / MS,
-            _tree([child for span in group for child in span.children]),
-        )
-        for name, group in named.items()
-    ]
-    return tuple(sorted(nodes, key=lambda node: -node.total_ms))

@@ -10,7 +10,8 @@ from msgspec import Struct
 from slipstream.core.record import Record, Step
 from slipstream.core.steps import KINDS, Span, Trace
 from slipstream.profiling.collection import Collection
-from slipstream.profiling.profile_data import MS, ProfileData, profile_data
+from slipstream.profiling.profile_data import ProfileData, profile_data
+from slipstream.profiling.step_timing import MS
 
 _FIRST_NS = 1  # an end of 0 would mean that a span is open
 _KINDS = {

@@ -1,21 +1,15 @@
 """A profile as text for people: a table of steps, the bottleneck, the call tree, a call's waterfall."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from slipstream.core.steps import Span, Trace
-from slipstream.profiling.profile_data import MS, CallNode, ProfileData, StepTiming
+from slipstream.profiling.call_tree import CallNode
+from slipstream.profiling.step_timing import MS, StepTiming
 
 NAME_WIDTH = 36
 BAR_WIDTH = 40
 ROWS_MAX = 40
-
-
-def table(data: ProfileData) -> str:
-    """The whole profile, at most some screens of it."""
-    if not data.calls:
-        return "nothing recorded"
-    return "\n".join(_lines(data))
 
 
 def waterfall(trace: Trace) -> str:
@@ -34,27 +28,21 @@ def waterfall(trace: Trace) -> str:
     return "\n".join(lines)
 
 
-def _lines(data: ProfileData) -> Iterator[str]:
-    for name, timing in data.response_time.items():
-        failed = f", {timing.errors} failed" if timing.errors else ""
-        spread = f"p50 {_ms(timing.p50)}, p95 {_ms(timing.p95)}, max {_ms(timing.max)}"
-        yield f"{name}: {timing.count} calls{failed}, {spread}"
-    yield ""
+def call_line(name: str, timing: StepTiming) -> str:
+    """A profiled function in a line."""
+    failed = f", {timing.errors} failed" if timing.errors else ""
+    spread = f"p50 {_ms(timing.p50)}, p95 {_ms(timing.p95)}, max {_ms(timing.max)}"
+    return f"{name}: {timing.count} calls{failed}, {spread}"
+
+
+def step_table(steps: Mapping[str, StepTiming], tails: Mapping[str, float]) -> Iterator[str]:
+    """The steps, a line each, with their shares in the slow calls; at most a screen of them."""
     heads = ("count", "total", "self", "mean", "p50", "p95", "max", "tail")
     yield f"{'step':<{NAME_WIDTH}}" + "".join(f"{head:>10}" for head in heads)
-    tails = {share.step: share.variance for share in data.tail}
-    for at, (name, timing) in enumerate(data.step_timings.items()):
-        if at == ROWS_MAX:
-            yield f"… {len(data.step_timings) - ROWS_MAX} more steps"
-            break
+    for name, timing in itertools.islice(steps.items(), ROWS_MAX):
         yield _row(name, timing, tails.get(name))
-    yield ""
-    if data.bottleneck is not None:
-        yield f"Bottleneck: {data.bottleneck}: {data.bottleneck.reason}"
-    else:
-        yield f"Bottleneck: none stands out: {data.reason}"
-    if data.not_kept or data.late:
-        yield f"{data.not_kept} steps are only in the sums; {data.late} outlived their call."
+    if len(steps) > ROWS_MAX:
+        yield f"… {len(steps) - ROWS_MAX} more steps"
 
 
 def _row(name: str, timing: StepTiming, tail: float | None) -> str:

@@ -87,6 +87,7 @@ class Alerting:
         self._changed = asyncio.Event()
         self._failure = ""
         self._is_closed = False
+        self._writing: asyncio.Task[None] | None = None
 
     @property
     def failure(self) -> str:
@@ -129,6 +130,8 @@ class Alerting:
         if self._store is None:
             return
         try:
+            if self._writing is not None:
+                await asyncio.gather(self._writing, return_exceptions=True)  # what failed is tried once more
             await self._write()
             await asyncio.to_thread(self._store.close)
         except StoreFailed as error:
@@ -158,7 +161,10 @@ class Alerting:
             raise BadRequest("Rules of the settings are changed there.", param="owner")
         found = await self.stored(lambda store: store.delete_rule(owner, name))
         self.rules.pop((owner, name), None)
+        ended = self.evaluator.end(owner, name, clock.wall_ns())
         self.evaluator.set_rules(list(self.rules.values()))
+        if ended is not None:
+            self._save(Step(events=(ended,)))
         return found
 
     async def put_silence(self, silence: Silence) -> None:
@@ -223,7 +229,8 @@ class Alerting:
             try:
                 if self._store is None:
                     await self._open()
-                await self._write()
+                self._writing = asyncio.create_task(self._write())
+                await asyncio.shield(self._writing)  # half a cancelled one would be stored twice
             except StoreFailed as error:
                 self._failed(error)
                 await asyncio.sleep(SAVE_AGAIN_SECONDS)

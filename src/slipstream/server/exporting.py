@@ -47,7 +47,7 @@ class Exporting:
                 ca_file=upstream.ca_file,
             )
             for name, upstream in settings.models.upstreams.items()
-            if settings.monitoring.scrape_upstreams and _may_tell(upstream)
+            if _is_asked(upstream, settings.monitoring.scrape_upstreams)
         ]
 
     async def run(self) -> None:
@@ -66,9 +66,15 @@ class Exporting:
             await self._exporter.aclose()
 
 
-def _may_tell(upstream: Upstream) -> bool:
-    """Whether a server of one's own may stand there; hosted ones tell nothing, a proxy's way is not ours."""
-    return not upstream.proxy and not is_hosted(upstream.url)
+def _is_asked(upstream: Upstream, choice: str) -> bool:
+    """Whether an upstream's metrics are asked for.
+
+    By default of servers without TLS, which are one's own: a hosted one has none, and is not to be bothered
+    once a minute. Never through a proxy, whose way is that of requests alone.
+    """
+    if upstream.proxy or choice == "off" or is_hosted(upstream.url):
+        return False
+    return choice == "on" or upstream.url.startswith("http://")
 
 
 def resource() -> dict[str, object]:

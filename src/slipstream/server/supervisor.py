@@ -23,6 +23,7 @@ from slipstream.config.settings import Settings
 from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.monitoring.slab import slab_folder
 from slipstream.monitoring.use_rows import ResourceRows
 from slipstream.profiling.memory import memory_profiler
 from slipstream.server import garbage, messages
@@ -41,7 +42,7 @@ from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
 from slipstream.server.stalling import ProcessStalls
-from slipstream.server.worker_metrics import slab_folder
+from slipstream.server.upstream_health import upstream_health
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
@@ -218,6 +219,7 @@ class Supervisor:
         await self._alerting.start()
         with contextlib.suppress(StoreFailed):  # was told by the alerts
             await self._desk.mark_start(slipstream.__version__, live.fingerprint(settings)[:8])
+        measuring.each_second(self._tell_health)
         measuring.each_second(self._alerting.look)
         parts.push_async_callback(self._alerting.aclose)
 
@@ -234,6 +236,10 @@ class Supervisor:
         parts.callback(stalls.stop)
         self._measuring.each_second(memory_profiler.note)
         announce_parts(self._measuring, self._recorder, self._alerting, stalls)
+
+    def _tell_health(self) -> None:
+        for upstream, healthy in upstream_health(slot.endpoints for slot in self._slots).items():
+            self._measuring.meter.set("upstream_healthy", healthy, upstream)
 
     async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
         """The embedded model, where it is on; it loads while the workers start."""

@@ -24,14 +24,14 @@ from slipstream.core.ports import RecordSink
 from slipstream.core.use import USE
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
-from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.slab import slab_folder
 from slipstream.profiling.memory import memory_profiler
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.self_profile import SelfProfile
 from slipstream.server.sink import ChannelSink, NoSink
 from slipstream.server.stalling import ProcessStalls
-from slipstream.server.worker_metrics import WorkerMetrics, claim_slot, slab_folder
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0
@@ -65,7 +65,7 @@ class Worker:
         self._records = sink = self._sink(settings.record)
         metrics = self._measure(self._begin)
         try:
-            parts = self._build(settings, metrics.sink(sink, price_book(settings).cost))
+            parts = self._build(settings, metrics.sink(sink))
             server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
             await server.start(listener)

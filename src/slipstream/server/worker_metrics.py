@@ -3,27 +3,19 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
-from slipstream.core.record import Record
 from slipstream.core.use import UseRow
 from slipstream.monitoring.loop_use import LoopUse
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
-from slipstream.monitoring.recorder import RequestRecorder
+from slipstream.monitoring.recorder import MeasuredSink, RequestRecorder
 from slipstream.monitoring.slab import Slab, claim, private_slab
 
-Price = Callable[[Record], float | None]
 _log = logging.getLogger(__name__)
-
-
-def slab_folder(control_path: Path) -> Path:
-    """Where the slabs of a server lie, from the path of its control socket: whoever finds one finds both."""
-    return control_path.with_name(control_path.stem.replace("control-", "metrics-", 1))
 
 
 def claim_slot(folder: Path, slot: int, counters: Counters) -> Slab:
@@ -50,9 +42,9 @@ class WorkerMetrics:
         self._lag: asyncio.Task[None] | None = None
         attach(counters, slab)
 
-    def sink(self, inner: RecordSink, price: Price) -> "MeasuredSink":
+    def sink(self, inner: RecordSink) -> MeasuredSink:
         """What the way is to give its records to, so that each is measured."""
-        return MeasuredSink(self.requests, inner, price)
+        return MeasuredSink(self.requests, inner)
 
     def start(self) -> None:
         """Begin to watch the running loop and the garbage collector."""
@@ -79,21 +71,3 @@ class WorkerMetrics:
             self._lag.cancel()
         self._counters.leave()
         self._slab.close()
-
-
-class MeasuredSink:
-    """A `RecordSink` that measures each record, prices it, and passes it on."""
-
-    __slots__ = ("_finish", "_price", "_take")
-
-    def __init__(self, requests: RequestRecorder, inner: RecordSink, price: Price) -> None:
-        self._finish = requests.finish
-        self._take = inner.take
-        self._price = price
-
-    def take(self, record: Record) -> None:
-        """Measure `record` and pass it on."""
-        if record.cost is None and record.output_tokens is not None:
-            record.cost = self._price(record)
-        self._finish(record)
-        self._take(record)

@@ -186,8 +186,10 @@ def test_anthropics_dialect_is_read() -> None:
 def test_an_open_loop_sends_at_its_times(simulator: SimulatorProcess) -> None:
     """Requests of an open loop keep the plan's times, are sent after them, and the lag is written down."""
     plan = Plan(loop="constant", rate=100, duration_seconds=1)
-    samples = load(Target(url=simulator.url, model="m"), plan).samples
+    result = load(Target(url=simulator.url, model="m"), plan)
+    samples = result.samples
 
+    assert result.plan_ns == SECOND
     assert samples.intended_ns.tolist() == [k * SECOND // 100 for k in range(100)]
     assert np.all(samples.lag_ns >= 0)
     assert np.all(samples.sent_ns >= samples.intended_ns + samples.lag_ns)

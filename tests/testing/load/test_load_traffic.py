@@ -114,10 +114,24 @@ def test_a_later_turn_sends_the_turns_before_it() -> None:
     assert len(later[1]["content"].split()) == 7
 
 
-def test_extra_fields_must_be_an_object() -> None:
-    """Extra fields that are no JSON object are refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match="JSON object"):
-        body(Target(url="http://127.0.0.1:1", extra="temperature=0"), TrafficSpec())
+WRONG_TARGETS = {
+    "extra fields that are no object": {"extra": "temperature=0"},
+    "a list of extra fields": {"extra": "[1]"},
+    "a line break in a header": {"headers": (("x-a", "1\r\nx-b: 2"),)},
+    "a key that HTTP cannot carry": {"key": "ключ"},
+    "a line break in the key": {"key": "a\nb"},
+    "no scheme": {"url": "127.0.0.1:8000"},
+    "a password in the address": {"url": "http://a:b@127.0.0.1:1"},
+    "a path with a space": {"url": "http://127.0.0.1:1/a b"},
+    "a method that is none": {"dialect": "http", "method": "GET /x"},
+}
+
+
+@pytest.mark.parametrize("fields", WRONG_TARGETS.values(), ids=WRONG_TARGETS)
+def test_what_no_request_can_be_made_of_is_refused(fields: dict[str, object]) -> None:
+    """A target that cannot be asked is refused where it is named, before anything is sent."""
+    with pytest.raises(ConfigurationError):
+        Target(**{"url": "http://127.0.0.1:1", **fields})  # type: ignore[arg-type]
 
 
 def test_recorded_prompts_share_text_where_blocks_are_equal() -> None:

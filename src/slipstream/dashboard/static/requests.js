@@ -32,10 +32,11 @@ export class Requests {
     this.note = el("p", { class: "table-note" });
     this.more = el("button", { class: "plain-button", type: "button", hidden: true, onclick: () => this.#older() }, "Older");
     const head = el("tr", {}, ...COLUMNS.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)));
+    this.box = el("div", { class: "table-box" }, el("table", { class: "requests" }, el("caption", { class: "unseen" }, "Recorded requests, newest first"), el("thead", {}, head), this.body));
     this.form = el("form", { class: "filters", role: "search", "aria-label": "Filter the requests", onsubmit: (event) => event.preventDefault() });
     this.node = el("section", { class: "part", id: "requests", "aria-labelledby": "requests-title" },
       el("div", { class: "part-head" }, el("h2", { id: "requests-title" }, "Requests"), this.form),
-      el("div", { class: "table-box" }, el("table", { class: "requests" }, el("caption", { class: "unseen" }, "Recorded requests, newest first"), el("thead", {}, head), this.body)),
+      this.box,
       this.note, this.more);
   }
 
@@ -80,7 +81,7 @@ export class Requests {
 
   /** Whether a new look would move what somebody reads. */
   get isRead() {
-    return this.#open.size > 0 || this.#rows.size > PAGE;
+    return this.#open.size > 0 || this.#rows.size > PAGE || this.box.matches(":hover") || this.box.contains(document.activeElement);
   }
 
   /** Ask for the newest that match. */

@@ -142,7 +142,7 @@ def _firing_seconds(episodes: Sequence[Episode], span: Span) -> float:
 def _verdict(program: Program, fired: int, variants: Sequence[Variant], *, has_data: bool) -> str:
     if not has_data:
         return "There was no data to say so in this range."
-    said = f"It would have fired {_times(fired)}"
+    said = f"It would have fired {_times(fired)}" if fired else "It would never have fired"
     own = program.condition.for_seconds
     calmer = next((each for each in variants if each.for_seconds > own and each.fired < fired), None)
     if calmer is None or fired < 2:

@@ -24,6 +24,7 @@ ALERT = "alert"
 """Kind of the messages that hold a `Notification`."""
 _AGAIN = frozenset({408, 425, 429, *range(500, 600)})
 _ANSWER_BYTES = 4096
+_MAIL_STEPS = 10
 
 
 class DeliveryFailed(SlipstreamError):
@@ -61,13 +62,14 @@ class Delivery:
             notification = msgspec.json.decode(message.payload, type=Notification)
         except msgspec.MsgspecError as error:
             raise DeliveryFailed(f"The message cannot be read: {error}.", is_final=True) from error
+        seconds = self._alerts.delivery_seconds
+        if receiver.kind == "mail":  # each of its steps has a limit: given up here, it might still arrive
+            seconds = _MAIL_STEPS * self._mail.seconds
         try:
-            async with asyncio.timeout(self._alerts.delivery_seconds):
+            async with asyncio.timeout(seconds):
                 await self._deliver(receiver, notification, message)
         except TimeoutError:
-            raise DeliveryFailed(
-                f"No answer within {self._alerts.delivery_seconds:g} s.", is_final=False
-            ) from None
+            raise DeliveryFailed(f"No answer within {seconds:g} s.", is_final=False) from None
         except (DeliveryFailed, asyncio.CancelledError):
             raise
         except SlipstreamError as error:

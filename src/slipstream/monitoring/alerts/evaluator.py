@@ -137,6 +137,14 @@ class Evaluator:
                 watches[key] = _Watch(rule, AlertState(), self._slos)
         self._watches = watches
 
+    def end(self, owner: str, name: str, wall_ns: int) -> Event | None:
+        """Watch a rule no more; the end of its firing, where it fires."""
+        watch = self._watches.pop((owner, name), None)
+        if watch is None or watch.state.phase is not Phase.FIRING:
+            return None
+        watch.state = replace(watch.state, phase=Phase.RESOLVED)
+        return _event(watch, wall_ns)
+
     def set_silences(self, silences: Iterable[Silence]) -> None:
         """From now on these keep rules silent, until each expires."""
         self._silences = tuple(silences)

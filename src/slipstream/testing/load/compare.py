@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 RISING = frozenset({"throughput", "goodput", "output_tokens_per_second"})
 """Figures of which more is better; their ratio is turned over."""
+REPEATS = 2
+"""Up to so many times the rounds are played, where some do not count because the client was too slow."""
 DRAWS = 100
 BOOTSTRAP_MIN = 20
 """Fewest requests of a round from which the noise of its percentile is read."""
@@ -109,7 +111,9 @@ async def compare(
     aims = (aim(first, config, settings), aim(second, config, settings))
     stop = stop or asyncio.Event()
     rounds: list[tuple[LoadResult, LoadResult]] = []
-    for number in range(options.rounds):
+    for number in range(options.rounds * REPEATS):
+        if len(_valid(rounds)) == options.rounds:
+            break
         pair = await _round(aims, config, settings.testing, number=number, stop=stop)
         if pair is None:
             break
@@ -142,7 +146,9 @@ async def _round(
         return None
     for side, result in results.items():
         if not result.successful_requests:
-            kinds = ", ".join(result.errors) or result.summary.message or "no answer came"
+            kinds = (
+                result.summary.hint or ", ".join(result.errors) or result.summary.message or "no answer came"
+            )
             raise ConfigurationError(
                 f"{aims[side].shown} answered nothing: {kinds}.",
                 hint="Try it alone with `slipstream load URL`.",
@@ -153,24 +159,28 @@ async def _round(
 def judged(
     rounds: "list[tuple[LoadResult, LoadResult]]", targets: tuple[str, str], name: str, tolerance: float
 ) -> Comparison:
-    """The verdict on rounds of (A, B)."""
-    values = [(_value(a, name), _value(b, name)) for a, b in rounds]
-    pairs = [(a, b) for a, b in values if a and b]
+    """The verdict on rounds of (A, B); those in which the client was the bottleneck say nothing."""
+    valid = _valid(rounds)
+    cautions = tuple(sorted({each.reasons[0] for pair in rounds for each in pair if not each.valid}))
+    pairs = [(a, b) for each in valid if (a := _value(each[0], name)) and (b := _value(each[1], name))]
     if name in RISING:
         pairs = [(1 / a, 1 / b) for a, b in pairs]
     sides = [_side(targets[side], [each[side] for each in rounds], name) for side in (0, 1)]
-    noise = _noise(rounds, name)
+    noise = _noise(valid, name)
     found = ratio(pairs, figure=name, tolerance=tolerance, noise=noise) if len(pairs) >= 3 else None
     verdict: Verdict = "INCONCLUSIVE" if found is None else found.verdict
     why = f"only {len(pairs)} rounds have the figure, three are needed" if found is None else _why(found)
     worse = _more_errors(sides[0].error_share, sides[1].error_share)
-    invalid = [result for pair in rounds for result in pair if not result.valid]
-    cautions = tuple(sorted({result.reasons[0] for result in invalid}))
     if worse:
         verdict, why = "FAIL", worse
-    elif len(invalid) > len(rounds):
-        verdict, why = "INCONCLUSIVE", f"the client was the bottleneck: {cautions[0]}"
+    elif found is None and cautions:
+        lost = f"{len(rounds) - len(valid)} of {len(rounds)}"
+        why = f"in {lost} rounds the client was the bottleneck: {cautions[0]}"
     return Comparison(a=sides[0], b=sides[1], found=found, verdict=verdict, why=why, cautions=cautions)
+
+
+def _valid(rounds: "list[tuple[LoadResult, LoadResult]]") -> "list[tuple[LoadResult, LoadResult]]":
+    return [pair for pair in rounds if pair[0].valid and pair[1].valid]
 
 
 def _noise(rounds: "list[tuple[LoadResult, LoadResult]]", name: str) -> float:

@@ -11,7 +11,7 @@ from slipstream.testing.load.window import Window
 
 BUCKETS_MAX = 120
 POINTS_MAX = 200
-_NICE = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_NICE = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 
 class Course(Struct, frozen=True, kw_only=True):

@@ -13,6 +13,9 @@ from slipstream.testing.load.plan import SECOND
 from slipstream.testing.load.run import Tick
 from slipstream.testing.load.samples import ERRORS
 
+WINDOW_ROWS = 200_000
+"""How far back ended requests are looked for; one that takes longer than so many others is counted only."""
+
 
 class Live:
     """Makes ticks.
@@ -28,6 +31,7 @@ class Live:
         self._planned = planned
         self._duration_ns = duration_ns
         self._settled = [0] * len(readings)
+        self._seen = [np.zeros(0, np.bool_) for _ in readings]
         self._kinds = np.zeros(len(ERRORS), np.int64)
         self._last_ns = 0
         self._sent = self._done = 0
@@ -45,35 +49,23 @@ class Live:
         start = clock.monotonic_ns()
         stopping = asyncio.create_task(_until(stop))
         try:
-            while not (over.done() or stop.is_set()):
+            while True:
                 await asyncio.wait({over, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                has_ended = over.done() or stop.is_set()  # asked first: the last tick is of all there is
                 now = clock.monotonic_ns() - start
                 if watch is not None:
                     watch(self.tick(now))
-                if now > latest_ns:
+                if has_ended or now > latest_ns:
                     return
         finally:
             stopping.cancel()
 
     def tick(self, at_ns: int) -> Tick:
         """What happened since the last one."""
-        fresh: list[NDArray[np.void]] = []
-        sent = 0
-        for number, reading in enumerate(self._readings):
-            used = reading.counts().rows
-            sent += used
-            start = self._settled[number]
-            rows = reading.rows(start, used)
-            ended = rows["done_ns"]
-            fresh.append(rows[(ended > self._last_ns) & (ended <= at_ns)])
-            unsettled = ended < 0
-            settled = int(np.argmax(unsettled)) if unsettled.any() else len(rows)
-            late = ended > at_ns
-            settled = min(settled, int(np.argmax(late)) if late.any() else len(rows))
-            self._settled[number] = start + settled
-        rows = np.concatenate(fresh)
+        counts = [reading.counts() for reading in self._readings]
+        sent, done = sum(each.rows for each in counts), sum(each.done for each in counts)
+        rows = np.concatenate([self._fresh(number, each.rows) for number, each in enumerate(counts)])
         self._kinds += np.bincount(rows["error"], minlength=len(ERRORS))
-        done = self._done + len(rows)
         seconds = max(1e-9, (at_ns - self._last_ns) / SECOND)
         good = rows[rows["error"] == 0]
         tick = Tick(
@@ -82,7 +74,7 @@ class Live:
             duration_ns=self._duration_ns,
             sent=sent,
             done=done,
-            errors=int(self._kinds[1:].sum()),
+            errors=sum(each.errors for each in counts),
             in_flight=max(0, sent - done),
             sent_per_second=(sent - self._sent) / seconds,
             done_per_second=(done - self._done) / seconds,
@@ -96,6 +88,19 @@ class Live:
         )
         self._last_ns, self._sent, self._done = at_ns, sent, done
         return tick
+
+    def _fresh(self, number: int, used: int) -> NDArray[np.void]:
+        """Rows of a worker that have ended since the last look; all before `_settled` had ended then."""
+        start = max(self._settled[number], used - WINDOW_ROWS)
+        before = self._seen[number][start - self._settled[number] :]
+        rows = self._readings[number].rows(start, used)
+        seen = np.zeros(len(rows), np.bool_)
+        seen[: len(before)] = before
+        ended = rows["done_ns"] >= 0
+        settled = len(rows) if ended.all() else int(np.argmin(ended))
+        self._settled[number], self._seen[number] = start + settled, ended[settled:]
+        fresh: NDArray[np.void] = rows[ended & ~seen]
+        return fresh
 
 
 async def _until(stop: asyncio.Event) -> None:

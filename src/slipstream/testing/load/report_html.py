@@ -34,7 +34,7 @@ padding:0 1rem}h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .
 td,th{text-align:right;padding:.25rem .6rem;border-bottom:1px solid var(--line)}th{font-weight:600}
 td:first-child,th:first-child{text-align:left}small{color:var(--dim);white-space:nowrap}svg{width:100%;height:auto}
 .grid{stroke:var(--line);fill:none}.tick,.name{fill:var(--dim);font-size:11px}.end{text-anchor:end}
-.mid{text-anchor:middle}.line{fill:none;stroke-width:1.8}.key{font-size:12px}path.l0{stroke:var(--l0)}
+.mid{text-anchor:middle}.line{fill:none;stroke-width:1.8;stroke-linecap:round}.key{font-size:12px}path.l0{stroke:var(--l0)}
 path.l1{stroke:var(--l1)}path.l2{stroke:var(--l2)}path.l3{stroke:var(--l3)}text.l0{fill:var(--l0)}
 text.l1{fill:var(--l1)}text.l2{fill:var(--l2)}text.l3{fill:var(--l3)}
 """
@@ -172,7 +172,8 @@ def _errors(summary: Summary) -> str:
     if not kinds:
         return ""
     rows = "".join(f"<tr><td>{_safe(kind)}</td><td>{count:,}</td></tr>" for kind, count in kinds.items())
-    return f"<h2>Errors</h2><table><tr><th>kind</th><th>requests</th></tr>{rows}</table>"
+    hint = f"<p>{_safe(summary.hint)}.</p>" if summary.hint else ""
+    return f"<h2>Errors</h2>{hint}<table><tr><th>kind</th><th>requests</th></tr>{rows}</table>"
 
 
 def _steps(summary: Summary) -> str:

@@ -29,7 +29,7 @@ RATE_FROZEN = 100.0
 FREEZE_SHARE = 0.2
 """Part of the run during which the server stands still."""
 
-SERVICE_QUEUE_NS = 10_000_000
+SERVICE_QUEUE_NS = 25_000_000
 LOAD_QUEUE = 0.7
 
 

@@ -116,7 +116,8 @@ def _path(line: Line, place: _Place, axes: Axes) -> str:
         if y is None or not _drawn(x, axes):
             pen = "M"
             continue
-        parts.append(f"{pen}{place.x(x):.1f} {place.y(y):.1f}")
+        dot = "h0" if pen == "M" else ""  # so that a lone point is seen
+        parts.append(f"{pen}{place.x(x):.1f} {place.y(y):.1f}{dot}")
         pen = "L"
     return "".join(parts)
 

@@ -5,9 +5,11 @@ from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
+import msgspec
 from msgspec import Struct
 
-from slipstream.core.errors import ConfigurationError
+from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.net.origin import Origin
 
 Dialect = Literal["openai_chat", "openai_completions", "anthropic", "http"]
 
@@ -38,8 +40,31 @@ class Target(Struct, frozen=True, kw_only=True):
     streaming: bool = True
     extra: str = ""
     """Further fields of each body, as a JSON object."""
+    ca_file: str = ""
+    """PEM file of the authority to trust instead of the system's; of `https` URLs."""
     method: str = "POST"
     """Of the dialect `http`."""
+
+    def __post_init__(self) -> None:
+        """Refuse here what no request could be made of."""
+        origin = Origin(self.origin, unix_path="", ca_file="", connect_seconds=1)
+        try:
+            origin.head(self.verb, self.path, self.wire_headers(), 0)
+            msgspec.json.decode(self.extra or "{}", type=dict[str, msgspec.Raw])
+        except BadRequest as error:
+            raise ConfigurationError(
+                f"No request can be made to {self.url!r}: {error}",
+                hint="Check method, path, key and headers.",
+            ) from None
+        except UnicodeEncodeError:
+            raise ConfigurationError(
+                "A header or the key has a character that HTTP cannot carry.",
+                hint="Write it in Latin letters.",
+            ) from None
+        except msgspec.MsgspecError as error:
+            raise ConfigurationError(
+                f"Extra fields are not a JSON object: {error}.", hint='Write them like {"temperature": 0}.'
+            ) from None
 
     @property
     def verb(self) -> str:

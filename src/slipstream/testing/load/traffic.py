@@ -9,7 +9,6 @@ from functools import cache
 import msgspec
 import numpy as np
 
-from slipstream.core.errors import ConfigurationError
 from slipstream.testing.load.plan import Shard
 from slipstream.testing.load.target import Target
 
@@ -75,7 +74,8 @@ class Prompts:
         self._distinct = spec.distinct
         self._nonce = salt(nonce) if spec.salted else b""
         self._given = [_escaped(text) for text in spec.prompts]
-        generator = np.random.default_rng([shard.seed, 2, shard.first])
+        worker = 0 if spec.distinct else shard.first  # a few prompts again and again: the same of all workers
+        generator = np.random.default_rng([shard.seed, 2, worker])
         self._words: list[int] = spec.prompt_tokens.draw(DRAWS, generator).tolist()
         self._places: list[int] = generator.integers(0, POOL_WORDS, DRAWS).tolist()
         lengths = spec.output_tokens
@@ -196,10 +196,5 @@ def _around(target: Target) -> tuple[bytes, bytes]:
 
 
 def _members(extra: str) -> bytes:
-    try:
-        value = msgspec.json.decode(extra or "{}", type=dict[str, msgspec.Raw])
-    except msgspec.MsgspecError as error:
-        raise ConfigurationError(
-            f"Extra fields are not a JSON object: {error}.", hint='Write them like {"temperature": 0}.'
-        ) from None
-    return msgspec.json.encode(value)[1:-1]
+    """The members of a JSON object without its braces."""
+    return msgspec.json.encode(msgspec.json.decode(extra or "{}", type=dict[str, msgspec.Raw]))[1:-1]
