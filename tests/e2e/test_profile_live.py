@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from e2e.again import Asking
 from e2e.serving import Serving, serving
 
 PLANTED = Path(__file__).with_name("planted_server.py")
@@ -47,25 +47,6 @@ def run(server: Serving, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-class Asking:
-    """Asks the same prompt again and again beside the test."""
-
-    def __init__(self, server: Serving, prompt: str) -> None:
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(server, prompt))
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self, server: Serving, prompt: str) -> None:
-        while not self._over.is_set():
-            server.ask(prompt)
 
 
 def stalls(server: Serving, function: str) -> list[dict[str, object]]:

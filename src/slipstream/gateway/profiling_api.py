@@ -38,7 +38,7 @@ class Desk(Protocol):
         ...
 
     def last(self, what: What) -> Struct | None:
-        """The last profile."""
+        """The last profile, None before the first one."""
         ...
 
     def profile(self, what: What, seconds: float) -> Awaitable[Struct]:
@@ -79,10 +79,7 @@ class _Routes:
         what = request.query_params.get("what", "cpu")
         if what not in ("cpu", "memory"):
             raise BadRequest("`what` is cpu or memory.", param="what")
-        found = self._desk.last("cpu" if what == "cpu" else "memory")
-        if found is None:
-            raise BadRequest("There is no such profile yet.", code="not_found", status=404)
-        return json_response(found)
+        return json_response(self._desk.last("cpu" if what == "cpu" else "memory"))
 
     async def profile(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

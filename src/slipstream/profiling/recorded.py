@@ -114,7 +114,8 @@ def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport
         variance, gap = (tail.variance, tail.gap) if tail is not None else (0.0, 0.0)
         rows.append(
             StepRow(
-                name, timing.count, float(timing), timing.mean, timing.p50, timing.p95, timing.max,
+                name, timing.count, float(timing), timing.mean,
+                min(timing.p50, timing.max), min(timing.p95, timing.max), timing.max,
                 shares.get(name, 0.0), variance, gap,
             )
         )  # fmt: skip
