@@ -19,6 +19,7 @@ from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Model, RecordSink
+from slipstream.core.use import USE, Announcing, UseRow
 from slipstream.flow.admit import Admit
 from slipstream.flow.attempt import Attempts, Patience
 from slipstream.flow.flight import Flights
@@ -30,6 +31,7 @@ from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream
 from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.use_rows import ResourceRows
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ class Parts:
         self._local_address = local_address
         self._models: list[tuple[str, str, Model]] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._announced: list[str] = []
         self._warned: list[tuple[str, str]] = []
 
     def add(self, owner: str, backend: str, model: Model, targets: list[Target]) -> None:
@@ -88,6 +91,9 @@ class Parts:
     def start(self) -> None:
         """Begin what runs beside the requests: asking upstreams for their models."""
         for owner, _, model in self._models:
+            if isinstance(model, Announcing):
+                self._announced.append(model.use().part)
+                USE.announce(self._announced[-1], model.use)
             if isinstance(model, OpenAIUpstream) and not self._settings.models.upstreams[owner].models:
                 self._tasks.append(asyncio.get_running_loop().create_task(self._discover(owner, model)))
 
@@ -132,6 +138,8 @@ class Parts:
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for part in self._announced:
+            USE.withdraw(part)
         for _, _, model in self._models:
             await model.aclose()
 
@@ -232,6 +240,11 @@ def build_parts(
     for setting, named in catalog.unserved():
         raise _unserved(settings, setting, named, catalog.names)
     return parts
+
+
+def resource_rows() -> Callable[[], list[UseRow]]:
+    """Gives the USE rows of this process and all below it (`core.defaults`)."""
+    return ResourceRows()
 
 
 def _patience(models: Models) -> Patience:

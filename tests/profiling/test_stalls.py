@@ -6,7 +6,7 @@ import time
 import pytest
 
 from slipstream.core.errors import ConfigurationError
-from slipstream.profiling.stalls import Place, Stall, StallWatch, stack_of
+from slipstream.profiling.stalls import Place, Stall, StallWatch, gc_stall, stack_of
 
 
 def sleep_on_the_loop(seconds: float) -> None:
@@ -23,7 +23,7 @@ def hold_the_lock(seconds: float) -> None:
 
 async def stalled(work: object, *, victims: int = 0) -> list[Stall]:
     assert callable(work)
-    watch = StallWatch(victims=lambda: victims)
+    watch = StallWatch(victims=lambda task: victims if task == "req_guilty" else 0)
     watch.start()
     try:
         await asyncio.sleep(0.25)
@@ -105,3 +105,35 @@ Thread 0x0000000000000010 (most recent call first):
     assert stack_of(dump, 0x10) == (Place("/a/b c.py", 12, "inner"), Place("/a/d.py", 3, "<module>"))
     assert stack_of("", 0x10) == ()
     assert Stall(0, 1.0, (), "", None).culprit is None
+
+
+def test_a_loop_that_only_waited_blames_nobody() -> None:
+    """Where the loop itself was not given the CPU, no line of the program is named."""
+    selector = Place("/lib/python3/selectors.py", 468, "select")
+    once = Place("/lib/python3/asyncio/base_events.py", 1884, "_run_once")
+    run = Place("/lib/python3/asyncio/runners.py", 118, "run")
+    ours = Place("/app/worker.py", 187, "main")
+    guilty = Place("/app/stage.py", 5, "burn")
+
+    for starved in (Stall(0, 1.0, (selector, once, run, ours), "", 2), Stall(0, 1.0, (run, ours), "", 2)):
+        assert starved.culprit is None
+        assert "was not given the CPU" in str(starved)
+    assert Stall(0, 1.0, (guilty, run, ours), "", 0).culprit == guilty
+    assert Stall(0, 1.0, (guilty, once, run, ours), "", 0).ran == (guilty,)
+
+
+def test_a_collection_says_where_it_struck() -> None:
+    """The line that was running, and the task."""
+
+    async def main() -> Stall:
+        return gc_stall(0.05, 3)
+
+    async def named() -> Stall:
+        return await asyncio.create_task(main(), name="req_unlucky")
+
+    stall = asyncio.run(named())
+
+    assert stall.culprit is not None
+    assert stall.culprit.file == __file__
+    assert (stall.task, stall.victims, stall.kind) == ("req_unlucky", 3, "gc")
+    assert str(stall).startswith("a garbage collection at ")

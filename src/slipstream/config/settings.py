@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from slipstream.config.alerting import Alerts, Mail, Slo
+from slipstream.config.profiling import Profiling
 from slipstream.config.section import Bytes, Count, Port, Seconds, Section
 
 __all__ = [
@@ -362,6 +363,7 @@ class Settings(Section, frozen=True, kw_only=True):
         dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
     ] = field(default_factory=dict)
     mail: Mail = Mail()
+    profiling: Profiling = Profiling()
     log: Log = Log()
     testing: LoadTesting = LoadTesting()
     data_folder: Annotated[

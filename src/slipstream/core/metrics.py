@@ -176,6 +176,8 @@ _RESOURCES = (
     _gauge("gpu_power", "W", "Power that a GPU draws.", "gpu"),
     _gauge("gpu_temperature", "°C", "Temperature of a GPU.", "gpu"),
     _times("loop_lag", "How late the event loop of a process runs.", "process"),
+    _counter("loop_stalls", "stalls", "Times that the event loop of a process was held up.", "process"),
+    _counter("loop_stalled", "ms", "How long the event loop of a process was held up, in all.", "process"),
     _times("gc_pause", "Pauses for Python's garbage collection.", "process"),
 )
 

@@ -70,6 +70,10 @@ class GatewayServer:
         """Requests that are being answered."""
         return self._api.in_flight
 
+    def others(self, request_id: str) -> int:
+        """Calls beside this one that are being answered."""
+        return self._api.others(request_id)
+
     @property
     def oldest_ns(self) -> int:
         """How long the oldest of them has been under way; 0 where there is none."""

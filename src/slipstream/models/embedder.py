@@ -20,6 +20,7 @@ from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, Unavailable
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow, queue_row
 from slipstream.core.wording import in_words
 from slipstream.models.assets import find_embedder, sha256_of
 
@@ -77,6 +78,10 @@ class EmbedderModel:
     def name(self) -> str:
         """Always `embedder`."""
         return "embedder"
+
+    def use(self) -> UseRow:
+        """How full its queue is."""
+        return queue_row("embedder queue", self._waiting, self._settings.queue, "texts")
 
     async def open(self, request: ChatRequest, record: Record) -> "EmbedderReply":
         """Embed the request's texts.

@@ -20,6 +20,7 @@ from slipstream.core.errors import (
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import QUEUE, Record
+from slipstream.core.use import UseRow
 from slipstream.models.local_events import (
     DONE,
     Assembly,
@@ -82,6 +83,14 @@ class LocalModel:
     def name(self) -> str:
         """Always `local`."""
         return "local"
+
+    def use(self) -> UseRow:
+        """How its slots do: those in use and the requests that wait for one, of this process."""
+        part, slots = "local model", self._settings.slots
+        if self._client is None:
+            return UseRow(part, 0.0, 0.0, "requests", 0, f"{slots} slots")
+        seen = self._client.use(part)
+        return UseRow(part, seen.utilisation, seen.saturation, "requests", seen.errors, f"{slots} slots")
 
     async def open(self, request: ChatRequest, record: Record) -> "LocalReply":
         """Send the request; return when its prompt has got a slot.

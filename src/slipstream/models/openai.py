@@ -15,6 +15,7 @@ from slipstream.core.errors import ConfigurationError, UpstreamFailed
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Forwarded, Head
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow
 from slipstream.net.client import ClientOptions, HttpClient, Response
 from slipstream.net.proxied import ProxiedClient, ProxiedResponse
 from slipstream.net.response import declared_bytes
@@ -84,6 +85,11 @@ class OpenAIUpstream:
     def name(self) -> str:
         """The name of the upstream in the settings."""
         return self._name
+
+    def use(self) -> UseRow:
+        """How its connections do; through a proxy nothing is known of them."""
+        part = f"upstream {self._name}"
+        return self._client.use(part) if isinstance(self._client, HttpClient) else UseRow(part)
 
     async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
         """Send the request as it is; of a stream ask for its usage too."""

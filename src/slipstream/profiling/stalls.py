@@ -13,12 +13,15 @@ import asyncio
 import faulthandler
 import os
 import re
+import sys
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
+from types import FrameType
+from typing import Literal, TextIO
 
+import msgspec
 from msgspec import Struct
 
 from slipstream.core import clock
@@ -30,6 +33,11 @@ STALL_SECONDS = 0.1
 KEPT_MAX = 128
 DUMP_BYTES_MAX = 256 * 1024
 STACK_MAX = 32
+
+_LOOP_FILES = ("asyncio/runners.py", "asyncio/base_events.py")
+_LOOP_FUNCTIONS = frozenset({"run", "run_forever", "run_until_complete", "_run_once"})
+"""Frames of a loop: what is within them it called. uvloop's own are in C and do not show."""
+_SELECTORS = ("/selectors.py",)
 
 _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
 _THREAD = re.compile(r"^(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)")
@@ -54,7 +62,8 @@ class Stall(Struct, frozen=True):
         seconds: for how long the loop did not turn.
         stack: where it stood, innermost first, taken while it stood; empty where it was too short.
         task: name of the task that ran, empty where none did or nobody could look in time.
-        victims: how many others had to wait, as far as the watch was told; None where it was not.
+        victims: how many others had to wait, at least; None where the watch was not told.
+        kind: `loop`: a call held it; `gc`: Python's garbage collection did, for the whole process.
     """
 
     wall_ns: int
@@ -62,18 +71,35 @@ class Stall(Struct, frozen=True):
     stack: tuple[Place, ...]
     task: str
     victims: int | None
+    kind: Literal["loop", "gc"] = "loop"
+
+    @property
+    def ran(self) -> tuple[Place, ...]:
+        """The part of the stack that the loop called; empty where the loop itself waited for the CPU."""
+        inner: list[Place] = []
+        for place in self.stack:
+            if place.file.endswith(_LOOP_FILES) and place.function in _LOOP_FUNCTIONS:
+                return () if inner and inner[-1].file.endswith(_SELECTORS) else tuple(inner)
+            inner.append(place)
+        return tuple(inner)
 
     @property
     def culprit(self) -> Place | None:
         """The line that held the loop: the innermost one that is not of Python's own library."""
-        for place in self.stack:
+        ran = self.ran
+        for place in ran:
             if not _is_library(place.file):
                 return place
-        return self.stack[0] if self.stack else None
+        return ran[0] if ran else None
 
     def __str__(self) -> str:
         who = f" in task {self.task}" if self.task else ""
         others = f", {self.victims} others waited" if self.victims else ""
+        if self.kind == "gc":
+            where = f" at {self.culprit}" if self.culprit else ""
+            return f"a garbage collection{where} held the process for {self.seconds:.3f} s{who}{others}"
+        if self.stack and not self.ran:
+            return f"the process was not given the CPU for {self.seconds:.3f} s{others}"
         return f"{self.culprit or 'somebody'} held the event loop for {self.seconds:.3f} s{who}{others}"
 
 
@@ -81,8 +107,9 @@ class StallWatch:
     """Watches the running loop from `start` to `stop`.
 
     Args:
-        on_stall: called on the loop, after each stall.
-        victims: how many are under way now, so that a stall can say whom it delayed.
+        on_stall: called on the loop, two turns after each stall: by then it has seen who came meanwhile.
+        victims: how many others than the task of a name are under way: those whom a stall delayed.
+            Asked on the loop, and in a thread of the watch while the loop stands.
         stall_seconds: what counts as one.
     """
 
@@ -90,7 +117,7 @@ class StallWatch:
         self,
         on_stall: Callable[[Stall], None] | None = None,
         *,
-        victims: Callable[[], int] | None = None,
+        victims: Callable[[str], int] | None = None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.stalls: deque[Stall] = deque(maxlen=KEPT_MAX)
@@ -103,6 +130,7 @@ class StallWatch:
         self._dump: TextIO | None = None
         self._beat_ns = 0
         self._task = ""
+        self._waiting = 0  # of the victims, those seen while it stood
         self._over = threading.Event()
 
     def start(self) -> None:
@@ -141,14 +169,21 @@ class StallWatch:
         faulthandler.cancel_dump_traceback_later()
         if seconds > self._stall_seconds:
             self._note(seconds)
-        self._task = ""
+        self._task, self._waiting = "", 0
         self._schedule()
 
     def _note(self, seconds: float) -> None:
-        victims = self._victims() if self._victims is not None else None
-        stall = Stall(clock.wall_ns(), seconds, self._stack(), self._task, victims)
+        waiting = self._waiting if self._victims is not None else None
+        stall = Stall(clock.wall_ns(), seconds, self._stack(), self._task, waiting)
         self.count += 1
         self.total_seconds += seconds
+        self._loop.call_soon(self._loop.call_soon, self._tell, stall)
+
+    def _tell(self, stall: Stall) -> None:
+        """The loop has turned since, and taken in what had come: now it shows who waited too."""
+        if self._victims is not None:
+            victims = max(stall.victims or 0, self._victims(stall.task))
+            stall = msgspec.structs.replace(stall, victims=victims)
         self.stalls.append(stall)
         if self._on_stall is not None:
             self._on_stall(stall)
@@ -170,6 +205,8 @@ class StallWatch:
             if late and not self._task and not self._loop.is_closed():
                 task = asyncio.current_task(self._loop)
                 self._task = task.get_name() if task is not None else ""
+                if self._victims is not None:
+                    self._waiting = self._victims(self._task)
 
 
 _ONE = threading.Lock()
@@ -189,7 +226,26 @@ def stack_of(dump: str, ident: int) -> tuple[Place, ...]:
 
 
 def _is_library(file: str) -> bool:
-    return file.startswith(_LIBRARY) and "site-packages" not in file
+    return file.startswith("<frozen ") or (file.startswith(_LIBRARY) and "site-packages" not in file)
 
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a prefix of text, no path)
+
+
+def gc_stall(seconds: float, victims: int | None, *, above: int = 0) -> Stall:
+    """A garbage collection of this thread that has just ended, with where it struck: `above` our caller."""
+    places: list[Place] = []
+    frame: FrameType | None = sys._getframe(1 + above)
+    while frame is not None and len(places) < STACK_MAX:
+        code = frame.f_code
+        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+        frame = frame.f_back
+    return Stall(clock.wall_ns(), seconds, tuple(places), _task_name(), victims, "gc")
+
+
+def _task_name() -> str:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return ""
+    return task.get_name() if task is not None else ""

@@ -17,8 +17,10 @@ from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.readings import Labels, Point, Span
+from slipstream.core.use import UseRow
 from slipstream.monitoring.aggregate import Aggregate, Source
 from slipstream.monitoring.live import LiveFeed, live_frame
+from slipstream.monitoring.loop_use import LoopUse
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
 from slipstream.monitoring.resources import ResourceReader, Value
@@ -60,6 +62,7 @@ class Measuring:
         self._keeper = keeper
         self._data_folder = data_folder
         self._files: dict[Path, int] = {}
+        self._loop_use = LoopUse()
         self._listeners: list[Callable[[], None]] = []
         self._told: dict[tuple[str, tuple[str, ...]], float] = {}
         names = [f"worker-{slot}" for slot in range(workers)]
@@ -87,7 +90,7 @@ class Measuring:
         """Look each second, until cancelled."""
         self._garbage.start()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(watch_lag(lambda ns: self.meter.observe("loop_lag", ns / 1e6, _PROCESS)))
+            tasks.create_task(watch_lag(self._on_lag))
             tasks.create_task(self._watch_resources())
             tasks.create_task(self._look_each_second())
             tasks.create_task(self._renew_past())
@@ -103,6 +106,14 @@ class Measuring:
             os.close(file)
         self._files.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def loop_row(self, stalls: int) -> UseRow:
+        """How the supervisor's event loop does, since it was asked last; on its own thread."""
+        return self._loop_use.row(stalls)
+
+    def _on_lag(self, late_ns: int) -> None:
+        self.meter.observe("loop_lag", late_ns / 1e6, _PROCESS)
+        self._loop_use.late(late_ns)
 
     def _make(self, names: list[str]) -> Slab:
         """All slabs; the one of this process. Where none can be made, one that nobody else sees."""

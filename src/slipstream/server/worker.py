@@ -21,12 +21,16 @@ from slipstream.core.errors import SlipstreamError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
+from slipstream.core.use import USE
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
 from slipstream.monitoring.slab import slab_folder
+from slipstream.profiling.memory import memory_profiler
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
+from slipstream.server.self_profile import SelfProfile
 from slipstream.server.sink import ChannelSink, NoSink
+from slipstream.server.stalling import ProcessStalls
 from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
@@ -48,6 +52,8 @@ class Worker:
         self._drain_seconds: float | None = None  # None = go on serving
         self._ordered = asyncio.Event()  # to drain, or to drain faster
         self._terms = 0
+        self._records: ChannelSink | NoSink = NoSink()
+        self._profile = SelfProfile(self.channel.send)
 
     async def run(self, listener: socket.socket) -> int:
         """Serve `listener` until told to end; the exit status."""
@@ -56,7 +62,7 @@ class Worker:
             return 1
         settings = msgspec.json.decode(self._begin.settings, type=Settings)
         set_up_logs(settings.log)
-        sink = self._sink(settings.record)
+        self._records = sink = self._sink(settings.record)
         metrics = self._measure(self._begin)
         try:
             parts = self._build(settings, metrics.sink(sink))
@@ -68,6 +74,7 @@ class Worker:
             return 1
         garbage.spare()
         metrics.start()
+        stalls = self._watch_stalls(settings, server, metrics)
         self.channel.send(messages.Ready(os.getpid()))
         reporting = asyncio.create_task(self._report(server, parts, metrics))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
@@ -76,6 +83,8 @@ class Worker:
         await server.aclose()
         await parts.aclose()
         reporting.cancel()
+        stalls.stop()
+        self._profile.cancel()
         await sink.close(_FLUSH_SECONDS)
         self.channel.send(messages.Status(0, self._counters.snapshot()))
         metrics.close()
@@ -113,6 +122,22 @@ class Worker:
             counters=self._counters,
         )
 
+    def _watch_stalls(
+        self, settings: Settings, server: GatewayServer, metrics: WorkerMetrics
+    ) -> ProcessStalls:
+        stalls = ProcessStalls(
+            settings.profiling,
+            metrics.process,
+            metrics.meter,
+            tell=lambda stall: self.channel.send(messages.Stalled(stall)),
+            others=server.others,
+        )
+        stalls.start()
+        if isinstance(self._records, ChannelSink):
+            USE.announce("record queue", self._records.use)
+        USE.announce("event loop", lambda: metrics.loop_row(stalls.count))
+        return stalls
+
     async def _drain(self, server: GatewayServer) -> None:
         server.begin_drain()
         while self._ordered.is_set():
@@ -129,7 +154,12 @@ class Worker:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
             metrics.look(server.in_flight, server.oldest_ns)
-            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot(), parts.endpoints()))
+            memory_profiler.note()
+            self.channel.send(
+                messages.Status(
+                    server.in_flight, self._counters.snapshot(), parts.endpoints(), tuple(USE.rows())
+                )
+            )
 
     def _on_message(self, message: messages.ToWorker) -> None:
         match message:
@@ -142,6 +172,8 @@ class Worker:
                 self._local = address
             case messages.Drain(seconds):
                 self._order(seconds)
+            case messages.Profile():
+                self._profile.begin(message)
 
     def _on_close(self) -> None:
         """The supervisor is gone. Nobody will restart, drain or record: end now."""
