@@ -8,6 +8,7 @@ import click
 
 from slipstream.cli.implied_run import Group
 from slipstream.cli.load_options import (
+    file_option,
     request_options,
     run_until_stopped,
     target_of,
@@ -56,7 +57,7 @@ def stress() -> None:
 @request_options
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page with plots.")
+@file_option("--html", help="A page with plots.")
 def run(
     *,
     url: str | None,
@@ -156,7 +157,7 @@ def list_limits(*, as_json: bool) -> None:
 @stress.command()
 @click.argument("name", default="last")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page with plots.")
+@file_option("--html", help="A page with plots.")
 def show(*, name: str, as_json: bool, html: Path | None) -> None:
     """Show a stored search by NAME: its id or the beginning of it, `last`, or an exported JSON file."""
     from slipstream.cli import load_settings

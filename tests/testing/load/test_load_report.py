@@ -19,6 +19,7 @@ from slipstream.testing.load.definitions import told_as
 from slipstream.testing.load.export import COLUMNS, as_json, write_csv, write_json
 from slipstream.testing.load.limit import conclude
 from slipstream.testing.load.limit_html import limit_page
+from slipstream.testing.load.limit_words import in_words
 from slipstream.testing.load.report_html import page
 from slipstream.testing.load.result import LoadResult
 from slipstream.testing.load.results import find
@@ -207,6 +208,14 @@ def test_the_page_of_a_limit_is_whole(counts: tuple[int, ...]) -> None:
     assert not {"src", "href", "style"} & {name for name, _ in tags.attributes}
     assert text.count("</td><td>") >= 7 * len(counts)
     assert ("<circle" in text) is bool(counts)
+
+
+def test_a_limit_that_is_not_known() -> None:
+    """Stopped before the first probe was over: nothing is claimed."""
+    found = conclude([], target="http://t", objectives=(), wanted=0.95, error_threshold=5)
+
+    assert "not known" in in_words(found)[0]
+    assert "Saturated: not known." in in_words(found)
 
 
 def test_the_page_escapes_what_it_shows() -> None:

@@ -30,6 +30,8 @@ def in_words(found: Limit) -> list[str]:
 
 
 def _limit(found: Limit) -> str:
+    if not found.probes:
+        return "Limit: not known, for it was stopped before the first probe was over."
     if found.users is None:
         return "Limit: not even one user is served well."
     if found.beyond is None:

@@ -109,6 +109,7 @@ class StressTester:
         from slipstream.config.load import load
         from slipstream.testing.load.aim import aim
         from slipstream.testing.load.config import LoadConfig, read_config
+        from slipstream.testing.load.readiness import until_loaded
 
         options = options or LimitOptions()
         loaded = load()
@@ -121,9 +122,11 @@ class StressTester:
             prompt_tokens=options.prompt_tokens or settings.prompt_tokens,
             output_tokens=options.output_tokens or settings.output_tokens,
         )
-        search = _Search(options, settings, shape, aim(self._target, shape, loaded), stop or asyncio.Event())
+        aimed = aim(self._target, shape, loaded)
+        await until_loaded(aimed.server, stop)
+        search = _Search(options, settings, shape, aimed, stop or asyncio.Event())
         found = await search.run(watch or (lambda _: None))
-        return _kept(found, loaded) if self._keep else found
+        return _kept(found, loaded) if self._keep and found.probes else found
 
     def __repr__(self) -> str:
         return f"StressTester({'' if self._target is None else repr(self._target)})"
