@@ -10,6 +10,7 @@ requests. The filters that read most are timed as well. Medians; the ratio is wh
 
 import argparse
 import json
+import os
 import random
 import statistics
 import tempfile
@@ -109,6 +110,7 @@ def main() -> None:
     parser.add_argument("--openings", type=int, default=5)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         full, empty = Path(folder, "full"), Path(folder, "empty")
         for each in (full, empty):
@@ -133,6 +135,8 @@ def main() -> None:
     result = {
         "requests": options.requests,
         "openings": options.openings,
+        "load_average": [load_before, os.getloadavg()[0]],
+        "cores": os.cpu_count(),
         "ms": median,
         "ratio": median["full"]["open"] / median["empty"]["open"],
         "filters_ms": listed,

@@ -34,12 +34,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=6.0)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder), **SETTINGS) as server:
-        with asking(server, threads=6, pause_seconds=0.8, models=("fast", "fast", "thorough")):
-            time.sleep(options.minutes * 60)
-            for name in SHOTS:
-                take(server, name, options.folder / f"{name}.png")
-                print(options.folder / f"{name}.png")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder), **SETTINGS) as server,
+        asking(server, threads=6, pause_seconds=0.8, models=("fast", "fast", "thorough")),
+    ):
+        time.sleep(options.minutes * 60)
+        for name in SHOTS:
+            take(server, name, options.folder / f"{name}.png")
+            print(options.folder / f"{name}.png")
 
 
 def take(server: Serving, name: str, path: Path) -> None:

@@ -124,8 +124,9 @@ class Board:
         return self._ask(lambda readings: numbers(readings, tiles, "server"))
 
     async def series(self, start_ns: int, end_ns: int, points: int, only: Sequence[str] = ()) -> Series:
-        """The charts, or only some, over a range. Reads the stored past in a thread."""
-        asked = [chart for chart in charts(self.tiles.all()) if not only or chart.id in only]
+        """The charts over a range, all but heat maps, or only some. Reads the stored past in a thread."""
+        drawn = charts(self.tiles.all())
+        asked = [chart for chart in drawn if (chart.id in only if only else chart.drawn == "lines")]
         async with self._reading:
             return await asyncio.to_thread(
                 self._ask, lambda readings: series.read(readings, asked, start_ns, end_ns, points=points)

@@ -125,7 +125,7 @@ CHARTS: tuple[Chart, ...] = (
         "Where response times lie",
         "ms",
         "latency",
-        "Darker is more requests. Click one to see them.",
+        "The stronger the colour, the more requests. Click to see them.",
         (Line("requests", "response_time", "p50"),),
         drawn="heat",
     ),

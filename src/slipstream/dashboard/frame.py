@@ -11,7 +11,7 @@ from slipstream.core.metrics import METRICS, OTHER, Metric
 from slipstream.core.readings import Labels, Readings, derived
 from slipstream.core.tile import Tile, factor_of
 from slipstream.dashboard.charts import QUANTILES, Chart, Line
-from slipstream.dashboard.series import QUANTILE_SECONDS, SECOND_NS
+from slipstream.dashboard.series import QUANTILE_SECONDS, RATE_SECONDS, SECOND_NS
 
 MINUTE = 60.0
 GAUGE_SECONDS = 10.0
@@ -64,7 +64,8 @@ class Frame(Struct, frozen=True):
     Attributes:
         at: where it begins, seconds of the wall clock.
         tiles: the overview's numbers.
-        lines: chart -> line -> its value within that second; a quantile's within the last 15.
+        lines: chart -> line -> its value within that second; a quantile's within the last 15, a rate's
+            within the last 5.
         models, upstreams: rows of the tables.
         firing: alerts that fire now; None where nobody watches for any.
     """
@@ -188,7 +189,7 @@ def _value(readings: Readings, line: Line, labels: Labels) -> float | None:
         return stats.average if stats is not None else None
     if line.stat == "ratio":
         return derived(readings, line.metric, labels, 1.0)
-    rate = readings.rate(line.metric, labels, 1.0)
+    rate = readings.rate(line.metric, labels, RATE_SECONDS)
     return rate * line.factor if rate is not None else None
 
 

@@ -17,6 +17,7 @@ const FRAMES_SECONDS = 900; // longer live ranges are asked for again instead of
 const HEAT_POINTS = 140;
 const HEAT_EVERY = 5; // seconds
 const REQUESTS_EVERY = 2;
+const JUST_NOW_SECONDS = 10;
 const RESYNC_EVERY = 60;
 const AROUND_SECONDS = 15; // what a point of a quantile tells of
 
@@ -44,6 +45,17 @@ function isLive() {
 /** Now by the server's clock, in seconds. */
 function now() {
   return told.at + (performance.now() - told.seen) / 1000;
+}
+
+/** What shows, from and to. */
+function range() {
+  return isLive() ? [now() - state.seconds, now()] : [state.from, state.to];
+}
+
+/** The same for marks: one that was just made is later than the newest frame. */
+function rangeOfMarks() {
+  const [from, to] = range();
+  return [from, isLive() ? to + JUST_NOW_SECONDS : to];
 }
 
 function growsByFrames() {
@@ -79,13 +91,13 @@ function requestsChanged(filters) {
 async function load() {
   const mine = {};
   loading = mine;
-  const [from, to] = isLive() ? [now() - state.seconds, now()] : [state.from, state.to];
+  const [from, to] = range();
   const points = growsByFrames() ? state.seconds : Math.round(Math.min(Math.max(innerWidth / 2.5, 150), 500));
   await guarded(async () => {
     const [all, map, found] = await Promise.all([
       api.series(from, to, points, charts.filter(({ drawn }) => drawn === "lines").map(({ id }) => id)),
       loadHeat(from, to),
-      alerts.load(from, to),
+      alerts.load(...rangeOfMarks()),
     ]);
     if (loading !== mine) return;
     columns.replace(all);
@@ -144,9 +156,7 @@ function drawAll(takeaways = new Map()) {
 /** Ask for the marks of what shows; the charts stay as they are. */
 async function loadMarks() {
   await guarded(async () => {
-    const { times, step } = columns;
-    if (!times.length) return;
-    marks = await alerts.load(times[0], times.at(-1) + step);
+    marks = await alerts.load(...rangeOfMarks());
     drawAll();
   });
 }
@@ -155,11 +165,12 @@ function onFrame(frame) {
   const grows = growsByFrames() && columns.step === 1;
   seconds += 1;
   told = { at: frame.at + 1, seen: performance.now() };
+  columns.keep(frame);
   if (grows) {
     columns.push(frame, state.seconds);
     drawAll();
   }
-  tiles.tell(frame.tiles, (metric) => (growsByFrames() ? columns.behind(metric, charts) : null));
+  tiles.tell(frame.tiles, (metric) => (isLive() ? columns.behind(metric, charts) : null));
   models.tell(frame);
   showFiring(frame.firing);
   const step = Math.max(columns.step, HEAT_EVERY);
