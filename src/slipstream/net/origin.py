@@ -179,7 +179,7 @@ def _split(url: str) -> tuple[bool, str, int, str]:
 
 def _wrong(url: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The upstream URL {url!r} cannot be used: {why}.",
+        f"The URL {url!r} cannot be used: {why}.",
         hint="Write it like https://api.example.com/v1; keys go into `key_env` or `key_file`.",
     )
 

@@ -300,6 +300,6 @@ def _rules_of(settings: Settings) -> list[Rule]:
             compiled(each.condition, settings.slo)
         except BadRequest as error:
             raise ConfigurationError(
-                f"`alerts.rules.{name}.condition`: {error.message}", hint=error.hint
+                f"`alerts.rules.{name}.condition`: {error.message}", hint=error.hint.strip()
             ) from error
     return [Rule(SETTINGS_OWNER, name, each.condition, each.severity) for name, each in given.items()]
