@@ -270,9 +270,12 @@ def summary(result: dict[str, object]) -> str:
         else:
             lines.append(f"| {name} | not available |" + " |" * (len(README_COLUMNS) - 1))
     checks: list[dict[str, object]] = result["checks"]  # type: ignore[assignment]
-    missed = [str(each["what"]) for each in checks if each["verdict"] != "PASS"]
+    missed = [each for each in checks if each["verdict"] != "PASS"]
     told = f"{len(checks) - len(missed)} of {len(checks)} floors hold"
-    lines += ["", f"{told}; not: {', '.join(missed)}." if missed else f"{told}."]
+    lines += ["", f"{told}; these do not (ratios, but for those with a unit):" if missed else f"{told}.", ""]
+    for each in missed:
+        value = "not measured" if each["value"] is None else each["value"]
+        lines.append(f"- {each['what']}: {value}, floor {each['floor']}")
     return "\n".join(lines) + "\n"
 
 

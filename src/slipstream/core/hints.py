@@ -27,7 +27,7 @@ HINTS: dict[str, str] = {
     "invalid_target": "Ask for a path, such as /v1/chat/completions.",
     "invalid_host": "Send one Host header that names this server.",
     "invalid_header": "Leave out line ends and control characters.",
-    "invalid_http": _ONE_READING,
+    "invalid_http": "This port speaks plain HTTP/1.1, neither TLS nor HTTP/2: RFC 9112 has its form.",
     "ambiguous_length": _ONE_READING,
     "http_version": "Send HTTP/1.1.",
     "transfer_coding": "Send `Transfer-Encoding: chunked`, or a Content-Length.",

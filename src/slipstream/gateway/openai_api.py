@@ -254,6 +254,7 @@ def _begin(exchange: Exchange, head: Head, record: Record) -> None:
 
 
 def _headers(record: Record, more: Pairs) -> list[tuple[bytes, bytes]]:
-    """The headers of every answer: its id, and the steps up to its first byte."""
+    """The headers of every answer: its id, and the steps up to its first byte, where there are any."""
+    name = (b"x-request-id", record.id.encode())
     steps = ", ".join([f"{s.name};dur={s.duration_ns / 1e6:.3f}" for s in record.steps if s.duration_ns >= 0])
-    return [(b"x-request-id", record.id.encode()), (b"server-timing", steps.encode()), *more]
+    return [name, (b"server-timing", steps.encode()), *more] if steps else [name, *more]

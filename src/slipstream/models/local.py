@@ -118,7 +118,7 @@ class LocalModel:
         except UpstreamTimeout:
             raise
         except UpstreamFailed as error:
-            raise crashed(error) from None
+            raise crashed() from error
         taken = False
         try:
             if response.status != 200:
@@ -264,8 +264,8 @@ async def _events(
     except UpstreamTimeout:
         raise
     except UpstreamFailed as error:
-        raise crashed(error) if error.code == "upstream_broke" else error from None
-    raise crashed(UpstreamFailed("its stream ended before it was finished"))
+        raise crashed() if error.code == "upstream_broke" else error from None
+    raise crashed()
 
 
 async def _streamed(
@@ -289,12 +289,12 @@ async def _whole(
             yield Chunk((assembly.body(),), arrived_ns)
 
 
-def crashed(error: UpstreamFailed) -> UpstreamFailed:
+def crashed() -> UpstreamFailed:
     """A connection of ours to our own process that breaks means that the process died."""
     return UpstreamFailed(
         "The embedded model's process died while it had this request.",
         code="local_model_crashed",
-        hint=f"It is being started again; send the request once more. ({error.message})",
+        hint="It is being started again; send the request once more.",
     )
 
 
@@ -302,8 +302,8 @@ async def _refusal(response: Response) -> SlipstreamError:
     """The typed error for an answer other than 200."""
     try:
         error = read_error(await response.read(ERROR_BYTES))
-    except UpstreamFailed as broken:
-        return crashed(broken)
+    except UpstreamFailed:
+        return crashed()
     if response.status == 401:
         return UpstreamFailed("The embedded model's process did not know our key.", code="local_model_broke")
     return failure(ChildError(error.code or response.status, error.message, error.type))
