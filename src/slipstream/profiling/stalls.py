@@ -1,12 +1,13 @@
 """Stall blame: when an event loop stands still, which line held it, which task that was, and for how long.
 
-A heartbeat on the loop arms `faulthandler` anew ten times a second. Where a beat does not come, faulthandler
-writes down all stacks from a thread of its own that needs no interpreter lock: the line is named even while
-a call into C holds the lock. A second watcher, in Python, reads the loop's current task as soon as the lock
-is free, which is while the guilty task still runs. The beat that comes late puts the two together.
+A heartbeat on the loop says when it turns. A watcher, in a thread, looks ten times a second: where the beat
+is late it reads the loop's stack and current task. It gets to look only while the interpreter's lock can be
+had; so at each look it arms `faulthandler` anew, whose own thread needs no lock and writes down all stacks
+where the watcher did not come again: then a call into C holds the lock, and no stack moves.
 
-Cost: arming 85 us, ten times a second, 0.1 % of a core (DESIGN §6). One watch a process: faulthandler has
-one timer only.
+That order matters: a dump beside running Python code reads frames that change, and did end a process with a
+segmentation fault after some ten thousands of dumps (docs/decisions/0025). Cost: arming 85 us, ten times a
+second, not on the loop. One watch a process: faulthandler has one timer only.
 """
 
 import asyncio
@@ -28,6 +29,9 @@ from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 
 BEAT_SECONDS = 0.1
+LOOK_SECONDS = 0.1
+HELD_SECONDS = 0.25
+"""A watcher that was not there for so long could not get the interpreter's lock."""
 STALL_SECONDS = 0.1
 """A beat that is later by this is a stall (Clinic.js' doctor calls a loop ill from a delay of 100 ms on)."""
 KEPT_MAX = 128
@@ -130,8 +134,11 @@ class StallWatch:
         self._dump: TextIO | None = None
         self._beat_ns = 0
         self._task = ""
+        self._ran: tuple[Place, ...] = ()
         self._waiting = 0  # of the victims, those seen while it stood
+        self._looked_ns = 0  # the beat after which the watcher has looked
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, on the running loop. Raises `ConfigurationError` where another watch runs already."""
@@ -139,42 +146,44 @@ class StallWatch:
             raise ConfigurationError("One event loop of a process can be watched for stalls at a time.")
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
-        self._dump = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `stop`)
+        try:
+            self._dump = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `stop`)
+        except OSError:
+            _ONE.release()
+            raise
         self._over.clear()
         self._beat_ns = clock.monotonic_ns()
-        self._schedule()
-        threading.Thread(target=self._watch, name="slipstream-stalls", daemon=True).start()
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._dump,), name="slipstream-stalls", daemon=True
+        )
+        self._watcher.start()
 
     def stop(self) -> None:
         """End; harmless where it does not run."""
-        if self._dump is None:
+        if self._dump is None or self._watcher is None:
             return
         self._over.set()
         if self._timer is not None:
             self._timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
+        self._watcher.join()  # it waits for nothing but the event that is set
         self._dump.close()
-        self._dump = None
+        self._dump = self._watcher = None
         _ONE.release()
-
-    def _schedule(self) -> None:
-        assert self._dump is not None
-        faulthandler.dump_traceback_later(BEAT_SECONDS + self._stall_seconds, file=self._dump)
-        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _beat(self) -> None:
         now_ns = clock.monotonic_ns()
         seconds = (now_ns - self._beat_ns) / 1e9 - BEAT_SECONDS
         self._beat_ns = now_ns
-        faulthandler.cancel_dump_traceback_later()
+        held = self._held_stack()
         if seconds > self._stall_seconds:
-            self._note(seconds)
-        self._task, self._waiting = "", 0
-        self._schedule()
+            self._note(seconds, held or self._ran)
+        self._task, self._ran, self._waiting = "", (), 0
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
 
-    def _note(self, seconds: float) -> None:
+    def _note(self, seconds: float, stack: tuple[Place, ...]) -> None:
         waiting = self._waiting if self._victims is not None else None
-        stall = Stall(clock.wall_ns(), seconds, self._stack(), self._task, waiting)
+        stall = Stall(clock.wall_ns(), seconds, stack, self._task, waiting)
         self.count += 1
         self.total_seconds += seconds
         self._loop.call_soon(self._loop.call_soon, self._tell, stall)
@@ -188,25 +197,35 @@ class StallWatch:
         if self._on_stall is not None:
             self._on_stall(stall)
 
-    def _stack(self) -> tuple[Place, ...]:
-        """What faulthandler wrote down of the loop's thread, and room for the next time."""
+    def _held_stack(self) -> tuple[Place, ...]:
+        """What faulthandler wrote down of the loop's thread, if anything, and room for the next time."""
         assert self._dump is not None
         number = self._dump.fileno()
+        if not os.fstat(number).st_size:
+            return ()
         text = os.pread(number, DUMP_BYTES_MAX, 0).decode("utf-8", "replace")
         os.ftruncate(number, 0)
         os.lseek(number, 0, os.SEEK_SET)
         return stack_of(text, self._ident)
 
-    def _watch(self) -> None:
-        """Read which task runs, once a beat is late: at the first moment at which the lock is to be had."""
-        period = self._stall_seconds / 2
-        while not self._over.wait(period):
-            late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + period
-            if late and not self._task and not self._loop.is_closed():
-                task = asyncio.current_task(self._loop)
-                self._task = task.get_name() if task is not None else ""
-                if self._victims is not None:
-                    self._waiting = self._victims(self._task)
+    def _watch(self, dump: TextIO) -> None:
+        try:
+            while not self._over.wait(LOOK_SECONDS):
+                faulthandler.dump_traceback_later(HELD_SECONDS, file=dump)  # in place of the one before
+                late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + self._stall_seconds / 2
+                if late and self._looked_ns != self._beat_ns and not self._loop.is_closed():
+                    self._look()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _look(self) -> None:
+        """Read what the loop does: it cannot go on while we hold the interpreter's lock."""
+        self._looked_ns = self._beat_ns
+        task = asyncio.current_task(self._loop)
+        self._task = task.get_name() if task is not None else ""
+        self._ran = _places(sys._current_frames().get(self._ident))
+        if self._victims is not None:
+            self._waiting = self._victims(self._task)
 
 
 _ONE = threading.Lock()
@@ -234,13 +253,17 @@ _LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a prefix of te
 
 def gc_stall(seconds: float, victims: int | None, *, above: int = 0) -> Stall:
     """A garbage collection of this thread that has just ended, with where it struck: `above` our caller."""
+    return Stall(clock.wall_ns(), seconds, _places(sys._getframe(1 + above)), _task_name(), victims, "gc")
+
+
+def _places(frame: FrameType | None) -> tuple[Place, ...]:
+    """A stack, innermost first."""
     places: list[Place] = []
-    frame: FrameType | None = sys._getframe(1 + above)
     while frame is not None and len(places) < STACK_MAX:
         code = frame.f_code
-        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_name))
         frame = frame.f_back
-    return Stall(clock.wall_ns(), seconds, tuple(places), _task_name(), victims, "gc")
+    return tuple(places)
 
 
 def _task_name() -> str:
