@@ -1,46 +1,39 @@
 """Stall blame: when an event loop stands still, which line held it, which task that was, and for how long.
 
-A heartbeat on the loop arms `faulthandler` anew ten times a second. Where a beat does not come, faulthandler
-writes down all stacks from a thread of its own that needs no interpreter lock: the line is named even while
-a call into C holds the lock. A second watcher, in Python, reads the loop's current task as soon as the lock
-is free, which is while the guilty task still runs. The beat that comes late puts the two together.
+A heartbeat on the loop says when it turns. A watcher, in a thread, looks ten times a second: where the beat
+is late it reads the loop's stack and current task under the interpreter's lock. A call into C that holds the
+lock keeps the watcher waiting; the interpreter hands the lock over right after that call, in the same
+instruction, so the line that the watcher then reads is the call's own.
 
-Cost: arming 85 us, ten times a second, 0.1 % of a core (DESIGN §6). One watch a process: faulthandler has
-one timer only.
+Not `faulthandler`, whose thread needs no lock: beside running Python code it reads frames that change, and
+ended the process with a segmentation fault after a few dumps (docs/decisions/0025).
 """
 
 import asyncio
-import faulthandler
 import os
-import re
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
 from types import FrameType
-from typing import Literal, TextIO
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError
 
 BEAT_SECONDS = 0.1
+LOOK_SECONDS = 0.1
 STALL_SECONDS = 0.1
 """A beat that is later by this is a stall (Clinic.js' doctor calls a loop ill from a delay of 100 ms on)."""
 KEPT_MAX = 128
-DUMP_BYTES_MAX = 256 * 1024
 STACK_MAX = 32
 
 _LOOP_FILES = ("asyncio/runners.py", "asyncio/base_events.py")
 _LOOP_FUNCTIONS = frozenset({"run", "run_forever", "run_until_complete", "_run_once"})
 """Frames of a loop: what is within them it called. uvloop's own are in C and do not show."""
 _SELECTORS = ("/selectors.py",)
-
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)")
 
 
 class Place(Struct, frozen=True):
@@ -127,54 +120,49 @@ class StallWatch:
         self._victims = victims
         self._stall_seconds = stall_seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._dump: TextIO | None = None
         self._beat_ns = 0
         self._task = ""
+        self._ran: tuple[Place, ...] = ()
         self._waiting = 0  # of the victims, those seen while it stood
+        self._looked_ns = 0  # the beat after which the watcher has looked
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, on the running loop. Raises `ConfigurationError` where another watch runs already."""
-        if not _ONE.acquire(blocking=False):
-            raise ConfigurationError("One event loop of a process can be watched for stalls at a time.")
+        """Begin, on the running loop; once."""
+        if self._watcher is not None:
+            return
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
-        self._dump = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `stop`)
-        self._over.clear()
+        self._over = threading.Event()
         self._beat_ns = clock.monotonic_ns()
-        self._schedule()
-        threading.Thread(target=self._watch, name="slipstream-stalls", daemon=True).start()
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._over,), name="slipstream-stalls", daemon=True
+        )
+        self._watcher.start()
 
     def stop(self) -> None:
         """End; harmless where it does not run."""
-        if self._dump is None:
+        if self._watcher is None:
             return
         self._over.set()
         if self._timer is not None:
             self._timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
-        self._dump.close()
-        self._dump = None
-        _ONE.release()
-
-    def _schedule(self) -> None:
-        assert self._dump is not None
-        faulthandler.dump_traceback_later(BEAT_SECONDS + self._stall_seconds, file=self._dump)
-        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._watcher = None
 
     def _beat(self) -> None:
         now_ns = clock.monotonic_ns()
         seconds = (now_ns - self._beat_ns) / 1e9 - BEAT_SECONDS
         self._beat_ns = now_ns
-        faulthandler.cancel_dump_traceback_later()
         if seconds > self._stall_seconds:
             self._note(seconds)
-        self._task, self._waiting = "", 0
-        self._schedule()
+        self._task, self._ran, self._waiting = "", (), 0
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _note(self, seconds: float) -> None:
         waiting = self._waiting if self._victims is not None else None
-        stall = Stall(clock.wall_ns(), seconds, self._stack(), self._task, waiting)
+        stall = Stall(clock.wall_ns(), seconds, self._ran, self._task, waiting)
         self.count += 1
         self.total_seconds += seconds
         self._loop.call_soon(self._loop.call_soon, self._tell, stall)
@@ -188,41 +176,20 @@ class StallWatch:
         if self._on_stall is not None:
             self._on_stall(stall)
 
-    def _stack(self) -> tuple[Place, ...]:
-        """What faulthandler wrote down of the loop's thread, and room for the next time."""
-        assert self._dump is not None
-        number = self._dump.fileno()
-        text = os.pread(number, DUMP_BYTES_MAX, 0).decode("utf-8", "replace")
-        os.ftruncate(number, 0)
-        os.lseek(number, 0, os.SEEK_SET)
-        return stack_of(text, self._ident)
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(LOOK_SECONDS):
+            late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + self._stall_seconds / 2
+            if late and self._looked_ns != self._beat_ns and not self._loop.is_closed():
+                self._look()
 
-    def _watch(self) -> None:
-        """Read which task runs, once a beat is late: at the first moment at which the lock is to be had."""
-        period = self._stall_seconds / 2
-        while not self._over.wait(period):
-            late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + period
-            if late and not self._task and not self._loop.is_closed():
-                task = asyncio.current_task(self._loop)
-                self._task = task.get_name() if task is not None else ""
-                if self._victims is not None:
-                    self._waiting = self._victims(self._task)
-
-
-_ONE = threading.Lock()
-
-
-def stack_of(dump: str, ident: int) -> tuple[Place, ...]:
-    """The stack of a thread in what faulthandler wrote, innermost first."""
-    found: list[Place] = []
-    is_ours = False
-    for line in dump.splitlines():
-        thread = _THREAD.match(line)
-        if thread is not None:
-            is_ours = int(thread["ident"], 16) == ident
-        elif is_ours and (frame := _FRAME.match(line)) is not None and len(found) < STACK_MAX:
-            found.append(Place(frame["file"], int(frame["line"]), frame["function"]))
-    return tuple(found)
+    def _look(self) -> None:
+        """Read what the loop does: it cannot go on while we hold the interpreter's lock."""
+        self._looked_ns = self._beat_ns
+        task = asyncio.current_task(self._loop)
+        self._task = task.get_name() if task is not None else ""
+        self._ran = _places(sys._current_frames().get(self._ident))
+        if self._victims is not None:
+            self._waiting = self._victims(self._task)
 
 
 def _is_library(file: str) -> bool:
@@ -234,13 +201,17 @@ _LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a prefix of te
 
 def gc_stall(seconds: float, victims: int | None, *, above: int = 0) -> Stall:
     """A garbage collection of this thread that has just ended, with where it struck: `above` our caller."""
+    return Stall(clock.wall_ns(), seconds, _places(sys._getframe(1 + above)), _task_name(), victims, "gc")
+
+
+def _places(frame: FrameType | None) -> tuple[Place, ...]:
+    """A stack, innermost first."""
     places: list[Place] = []
-    frame: FrameType | None = sys._getframe(1 + above)
     while frame is not None and len(places) < STACK_MAX:
         code = frame.f_code
-        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_qualname))
+        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_name))
         frame = frame.f_back
-    return Stall(clock.wall_ns(), seconds, tuple(places), _task_name(), victims, "gc")
+    return tuple(places)
 
 
 def _task_name() -> str:

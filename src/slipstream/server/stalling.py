@@ -1,15 +1,10 @@
-"""The stalls of one server process: watched for, counted in its metrics, told to whoever keeps them.
-
-A watch that cannot run (another one runs in this process, no folder for temporary files) is logged and
-missing; nothing else is.
-"""
+"""The stalls of one server process: watched for, counted in its metrics, told to whoever keeps them."""
 
 import asyncio
 import logging
 from collections.abc import Callable
 
 from slipstream.config.profiling import Profiling
-from slipstream.core.errors import ConfigurationError
 from slipstream.core.metrics import NS_PER_MS
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.pauses import GcPauses
@@ -54,10 +49,7 @@ class ProcessStalls:
         """Begin to watch, on the running loop; nothing where it is switched off."""
         if not self._settings.stalls:
             return
-        try:
-            self._watch.start()
-        except (OSError, ConfigurationError) as error:
-            _log.warning("the event loop of the %s is not watched for stalls: %s", self._process, error)
+        self._watch.start()
         self._loop = asyncio.get_running_loop()
         self._garbage.start()
 

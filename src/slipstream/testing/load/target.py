@@ -51,7 +51,7 @@ class Target(Struct, frozen=True, kw_only=True):
             origin = Origin(self.origin, unix_path="", ca_file="", connect_seconds=1)
         except ConfigurationError as error:
             raise ConfigurationError(
-                error.message.replace("The upstream URL", "The target"),
+                error.message.replace("The URL", "The target"),
                 hint="Write it like http://127.0.0.1:8000.",
             ) from None
         try:
