@@ -90,7 +90,12 @@ class OpenAIUpstream:
         if request.stream and not request.include_usage:
             request = _asking_for_usage(request)
         response = await self._client.request(
-            "POST", _PATHS[request.route], self._json_headers, request.body, request_id=record.id
+            "POST",
+            _PATHS[request.route],
+            self._json_headers,
+            request.body,
+            request_id=record.id,
+            step=record.step,
         )
         reply = self._reply(response)
         if response.status < 400 and not _is_an_answer(reply.head):
