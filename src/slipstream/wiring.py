@@ -161,7 +161,7 @@ class Parts:
                 await asyncio.sleep(seconds if known else min(seconds, DISCOVER_RETRY_SECONDS))
                 continue
             known = True
-            self.catalog.offer(owner, _targets(upstream, names, self._settings.models.upstreams[owner]))
+            self.catalog.offer(owner, targets(upstream, names, self._settings.models.upstreams[owner]))
             self._warn_unserved()
             await asyncio.sleep(seconds)
 
@@ -193,19 +193,9 @@ def build_parts(
     in records and is drawn here where none is given.
     """
     models = settings.models
-    catalog = Catalog(
-        default=models.default,
-        aliases=models.aliases,
-        fallbacks=models.fallbacks,
-        chance=random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
-        rules=_rules(models),
+    parts = bare_parts(
+        settings, sink=sink, counters=counters, keyring=keyring, local_address=local_address, salt=salt
     )
-    patience = _patience(models)
-    budget = RetryBudget(models.retry_share, models.retry_minimum)
-    attempts = Attempts(catalog, patience, counters, budget=budget)
-    flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
-    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16))
-    parts = Parts(settings, way, catalog, local_address)
     for name, upstream in models.upstreams.items():
         model = OpenAIUpstream(
             name,
@@ -216,7 +206,7 @@ def build_parts(
             key=(upstream_keys or {}).get(name, ""),
             counters=counters,
         )
-        parts.add(name, "openai", model, _targets(model, upstream.models or ("*",), upstream))
+        parts.add(name, "openai", model, targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
@@ -228,9 +218,39 @@ def build_parts(
 
         embedder = EmbedderModel(models.embedder, paths.data_folder(settings))
         parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
-    for setting, named in catalog.unserved():
-        raise _unserved(settings, setting, named, catalog.names)
+    for setting, named in parts.catalog.unserved():
+        raise _unserved(settings, setting, named, parts.catalog.names)
     return parts
+
+
+def bare_parts(
+    settings: Settings,
+    *,
+    sink: RecordSink,
+    counters: Counters,
+    keyring: Callable[[], Keyring],
+    local_address: Callable[[], LocalAddress],
+    salt: bytes = b"",
+    chance: Callable[[], float] | None = None,
+) -> Parts:
+    """The way as `settings` want it, without any model yet: what a replay shares with the server.
+
+    `chance` gives numbers in [0, 1) for the choice among upstreams; by default each worker has its own.
+    """
+    models = settings.models
+    catalog = Catalog(
+        default=models.default,
+        aliases=models.aliases,
+        fallbacks=models.fallbacks,
+        chance=chance or random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
+        rules=_rules(models),
+    )
+    patience = _patience(models)
+    budget = RetryBudget(models.retry_share, models.retry_minimum)
+    attempts = Attempts(catalog, patience, counters, budget=budget)
+    flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
+    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16))
+    return Parts(settings, way, catalog, local_address)
 
 
 def _patience(models: Models) -> Patience:
@@ -264,7 +284,8 @@ def _unserved(settings: Settings, setting: str, name: str, known: tuple[str, ...
     return ConfigurationError(f"{setting} names the model `{name}`, which nobody serves.", hint=hint)
 
 
-def _targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:
+def targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:
+    """What an upstream serves, by the names of its models."""
     return [
         Target(model, name, _ALL, weight=upstream.weight, caches_prompts=upstream.caches_prompts)
         for name in names

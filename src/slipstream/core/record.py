@@ -72,7 +72,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     tokens_estimated: bool = False
     cost: float | None = None
     queue_wait_ns: int | None = None
-    """Waiting for a slot of the model or a connection to it; what was waited where the client left meanwhile."""
+    """Waiting for a slot of the model or a connection to it, as far as it got where the client left."""
     in_flight: int = 0
     first_byte_ns: int | None = None
     first_token_ns: int | None = None
