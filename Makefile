@@ -46,8 +46,9 @@ bench-gateway: .venv/dev.stamp ## What a gateway adds, beside its peers (6 minut
 	$(BIN)/python bench/gateway.py
 
 .PHONY: docs
-docs: .venv/run.stamp ## Write docs/settings.md from the settings
+docs: .venv/run.stamp ## Write docs/settings.md and docs/metrics.md from the code
 	$(BIN)/python scripts/settings_page.py
+	$(BIN)/python scripts/metrics_page.py
 
 .PHONY: lock
 lock: .venv/dev.stamp ## Write requirements.lock and requirements-dev.lock (UPGRADE=1: newest versions)

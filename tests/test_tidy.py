@@ -90,15 +90,22 @@ def test_functions_fit_a_screen(path: Path) -> None:
     assert long == []
 
 
+def wraps(function: Function) -> bool:
+    return any(ast.unparse(each).startswith("functools.wraps(") for each in function.decorator_list)
+
+
 @each_file
 def test_signatures_are_short(path: Path) -> None:
-    """At most five parameters by position beside `self`, options after `*`; no `**kwargs` passed along."""
+    """At most five parameters by position beside `self`, options after `*`; no `**kwargs` passed along.
+
+    A wrapper (`functools.wraps`) has the signature of what it wraps, and must pass on what that takes.
+    """
     for node in functions(parsed(path)):
         positional = [each.arg for each in (*node.args.posonlyargs, *node.args.args)]
         own = [name for name in positional if name not in {"self", "cls"}]
 
         assert len(own) <= POSITIONAL_MAX, f"{node.name} (line {node.lineno})"
-        if node.args.kwarg is not None:
+        if node.args.kwarg is not None and not wraps(node):
             spread = node.args.kwarg.arg
             passed = [
                 each.lineno for each in ast.walk(node) if isinstance(each, ast.Call) and passes(each, spread)

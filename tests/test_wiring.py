@@ -1,34 +1,46 @@
 """From settings to parts: what the settings say of upstreams arrives where it is used."""
 
 import asyncio
+import contextlib
 import logging
 
 import msgspec
 import pytest
 
 from faults.byte_server import body, byte_server
-from slipstream.config.settings import Embedder, Models, Settings, Simulated, Upstream
+from slipstream.config.settings import Embedder, ModelPrice, Models, Monitoring, Settings, Simulated, Upstream
 from slipstream.core.chat import Route
 from slipstream.core.errors import ConfigurationError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
-from slipstream.core.record import Record
+from slipstream.core.record import Record, open_record
+from slipstream.flow.call import Call
+from slipstream.flow.handle import handle
 from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream
 from slipstream.wiring import Parts, build_parts
 
 
-class Nowhere:
-    """Takes no record."""
+class Kept:
+    """Keeps the records that it takes."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
 
     def take(self, record: Record) -> None:
-        """Let it go."""
+        self.records.append(record)
 
 
-def built(models: Models, keys: dict[str, str] | None = None) -> Parts:
+def built(
+    models: Models,
+    keys: dict[str, str] | None = None,
+    *,
+    sink: Kept | None = None,
+    monitoring: Monitoring | None = None,
+) -> Parts:
     return build_parts(
-        Settings(models=models),
-        sink=Nowhere(),
+        Settings(models=models, monitoring=monitoring or Monitoring()),
+        sink=sink or Kept(),
         counters=Counters(),
         keyring=lambda: keyring([], required=False),
         local_address=lambda: LocalAddress(state="off", url="", key="", detail=""),
@@ -167,3 +179,28 @@ def test_bounds_of_the_settings_arrive() -> None:
     assert 80 < place.condition(3)[2] <= 90
     assert parts.way.flights.patience.retry_after_seconds == 7.0
     asyncio.run(parts.aclose())
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"), [({}, None), ({"sim": ModelPrice(input=0.0, output=1000.0)}, 0.006)]
+)
+def test_every_record_tells_what_it_cost(prices: dict[str, ModelPrice], cost: float | None) -> None:
+    """The way prices a request before it hands its record on; without a price the cost is unknown."""
+    sink = Kept()
+    models = Models(simulated={"sim": Simulated(output_tokens=6)})
+    parts = built(models, sink=sink, monitoring=Monitoring(prices=prices))
+    body = b'{"model":"sim","messages":[{"role":"user","content":"Hello"}]}'
+
+    async def main() -> None:
+        async with contextlib.aclosing(
+            handle(Call(Route.CHAT, body), open_record(route="chat/completions"), parts.way)
+        ) as items:
+            async for _ in items:
+                pass
+        await parts.aclose()
+
+    asyncio.run(main())
+    (record,) = sink.records
+
+    assert record.output_tokens == 6
+    assert record.cost == cost

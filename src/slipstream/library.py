@@ -22,10 +22,12 @@ from slipstream.core.errors import SlipstreamError, Unavailable
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.portal import PORTAL
+from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record, record_from_json
 from slipstream.flow.converse import Message, chat_body, converse
 from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local_process import OFF, LocalAddress, LocalProcess
+from slipstream.monitoring.own_process import OWN_PROCESS
 from slipstream.net.client import HttpClient
 from slipstream.store.writer import RecordWriter
 from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
@@ -136,7 +138,7 @@ class _Runtime:
         ring = keyring([], required=False)
         self.parts: Parts = build_parts(
             settings,
-            sink=self._writer or _Nowhere(),
+            sink=self._sink(measured=server is None),
             counters=self._counters,
             keyring=lambda: ring,
             local_address=lambda: self._address,
@@ -178,6 +180,11 @@ class _Runtime:
             return answer
         record = await _server_record(self._server_client, self._authorization, answer.upstream_request_id)
         return answer if record is None else completion(str(answer), record)
+
+    def _sink(self, *, measured: bool) -> RecordSink:
+        """Where records go; those of a live server are measured there."""
+        kept: RecordSink = self._writer or _Nowhere()
+        return OWN_PROCESS.sink(kept) if measured else kept
 
     def _on_change(self, address: LocalAddress) -> None:
         self._address = address

@@ -29,6 +29,7 @@ from slipstream.models.local import LocalModel
 from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream
 from slipstream.models.simulated import SimulatedModel
+from slipstream.monitoring.prices import price_book
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ def bare_parts(
     budget = RetryBudget(models.retry_share, models.retry_minimum)
     attempts = Attempts(catalog, patience, counters, budget=budget)
     flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
-    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16))
+    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16), price_book(settings).cost)
     return Parts(settings, way, catalog, local_address)
 
 

@@ -83,7 +83,7 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
     ("toml", "said"),
     [
         ("[server]\n\nprot = 1\n", "line 3: there is no setting `server.prot`. Did you mean `server.port`?"),
-        ("port = 1\n", "line 1: there is no setting `port`. Did you mean `server.port`?"),
+        ("port = 1\n", "line 1: there is no setting `port`. Did you mean `server.port` or `mail.port`?"),
         ("[servr]\nport = 1\n", "line 1: there is no setting `servr`. Did you mean `server`?"),
         (
             "[models.upstreams.x]\nurl = ''\nkey = 'sk-secret'\n",

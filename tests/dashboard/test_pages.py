@@ -3,13 +3,15 @@
 import http.client
 import re
 from importlib import resources
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from slipstream.dashboard import pages
 
-STATIC = resources.files("slipstream.dashboard") / "static"
+STATIC = Path(str(resources.files("slipstream.dashboard"))) / "static"
+OURS = [name for name in pages.ASSETS if not name.startswith("vendor/")]
 
 
 def get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[http.client.HTTPResponse, bytes]:
@@ -25,10 +27,12 @@ def get(url: str, path: str, headers: dict[str, str] | None = None) -> tuple[htt
 
 def test_table_names_exactly_the_files_of_the_package() -> None:
     """A new file is served only after it is named, and no name points nowhere."""
-    assert {pages.INDEX, *pages.ASSETS} == {entry.name for entry in STATIC.iterdir()}
+    found = {path.relative_to(STATIC).as_posix() for path in STATIC.rglob("*") if path.is_file()}
+
+    assert {*pages.PAGES.values(), *pages.ASSETS} == found - {"vendor/uplot/VERSION"}
 
 
-@pytest.mark.parametrize("path", ["/", *(f"/assets/{name}" for name in pages.ASSETS)])
+@pytest.mark.parametrize("path", [*pages.PAGES, *(f"/assets/{name}" for name in pages.ASSETS)])
 def test_file_is_sent_with_its_type_and_the_guarding_headers(page_server: str, path: str) -> None:
     """Every answer carries the policy; the browser is told what it gets."""
     response, body = get(page_server, path)
@@ -40,9 +44,8 @@ def test_file_is_sent_with_its_type_and_the_guarding_headers(page_server: str, p
     assert response.getheader("referrer-policy") == "no-referrer"
     assert response.getheader("cross-origin-opener-policy") == "same-origin"
     assert response.getheader("cache-control") == "no-cache"
-    expected = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}.get(
-        path.rpartition(".")[2], "text/html"
-    )
+    types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "txt": "text/plain"}
+    expected = types.get(path.rpartition(".")[2], "text/html")
     assert response.getheader("content-type", "").startswith(expected)
 
 
@@ -69,6 +72,10 @@ def test_known_version_is_not_sent_again(page_server: str) -> None:
         "/assets/app.js%00.svg",
         "/assets/APP.JS",
         "/assets/./app.js",
+        "/assets/dashboard.html",
+        "/assets/vendor",
+        "/assets/vendor/uplot/VERSION",
+        "/assets/vendor/../app.js",
     ],
 )
 def test_only_named_assets_are_found(page_server: str, path: str) -> None:
@@ -76,14 +83,15 @@ def test_only_named_assets_are_found(page_server: str, path: str) -> None:
     assert get(page_server, path)[0].status == 404
 
 
-def test_page_holds_no_inline_script_or_style() -> None:
+@pytest.mark.parametrize("name", pages.PAGES.values())
+def test_page_holds_no_inline_script_or_style(name: str) -> None:
     """What the policy forbids is not even tried."""
-    text = (STATIC / pages.INDEX).read_text()
+    text = (STATIC / name).read_text()
 
     assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon[a-z]+=", text) == []
 
 
-@pytest.mark.parametrize("name", pages.ASSETS)
+@pytest.mark.parametrize("name", OURS)
 def test_assets_build_no_markup_and_ask_nothing_from_outside(name: str) -> None:
     """No string becomes markup or code; no address but the SVG namespace and the schemes of links."""
     text = (STATIC / name).read_text()

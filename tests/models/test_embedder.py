@@ -3,6 +3,8 @@
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -190,3 +192,20 @@ def test_a_broken_file_is_the_settings_fault(data_folder: Path) -> None:
             await embed(model, ["a"])
 
     with_embedder(data_folder, use, Embedder(path=str(broken)))
+
+
+def test_it_closes_while_the_interpreter_ends() -> None:
+    """Nothing is printed at the end of a script that has embedded, and what is closed after it is closed too."""
+    code = """
+import asyncio, atexit, pathlib
+from slipstream.config.settings import Embedder
+from slipstream.models.embedder import EmbedderModel
+model = EmbedderModel(Embedder(), pathlib.Path("."))
+model._thread.submit(int)
+atexit.register(lambda: (asyncio.run(model.aclose()), print("closed")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.stdout, done.stderr, done.returncode) == ("closed\n", "", 0)

@@ -29,17 +29,23 @@ class Row(NamedTuple):
 
 
 TABLE: dict[str, Row] = {
+    "alerts": Row("slipstream.cli.alerts:alerts", "See, try and silence alert rules."),
     "ask": Row("slipstream.cli.ask:ask", "Ask one question, print the answer as it comes."),
     "chaos": Row("slipstream.cli.chaos:chaos", "Put a fault proxy in front of a server."),
     "chat": Row("slipstream.cli.chat:chat", "Talk to a model in the terminal."),
     "config": Row("slipstream.cli.config:config", "Show, explain or write the settings."),
     "doctor": Row("slipstream.cli.doctor:doctor", "Say what is slow, with evidence."),
     "keys": Row("slipstream.cli.keys:keys", "Make, list and revoke API keys."),
+    "load": Row("slipstream.cli.load:load", "Test how a server does under load."),
+    "mark": Row("slipstream.cli.mark:mark", "Mark a moment, such as a deploy, in the charts."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
     "open": Row("slipstream.cli.open:open_command", "Open the pages of the running server."),
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),
+    "replay": Row("slipstream.cli.replay:replay", "Play recorded traffic against a server."),
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),
     "simulate": Row("slipstream.cli.simulate:simulate", "Run a scripted model server, for dry runs."),
+    "stress": Row("slipstream.cli.stress:stress", "Find the limit of a server."),
+    "top": Row("slipstream.cli.top:top", "Show what a running server does, live."),
     "version": Row("slipstream.cli.version:version", "Show the versions of everything that matters here."),
 }
 

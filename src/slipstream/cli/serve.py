@@ -86,6 +86,7 @@ def banner(news: "Announcement", settings: "Settings") -> str:
     key = "$SLIPSTREAM_KEY" if news.key_required else "none"
     rows = [
         ("Chat page", news.login_url or news.url),
+        ("Dashboard", f"{news.url}/dashboard"),
         ("API", f"{news.url}/v1   (base_url of any OpenAI client; api_key: {key})"),
     ]
     if news.local is not None:

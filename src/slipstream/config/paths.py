@@ -44,6 +44,21 @@ def records_path(settings: Settings) -> Path:
     return _file(settings.record.path) or data_folder(settings) / "records.db"
 
 
+def tiles_path(settings: Settings) -> Path:
+    """Where the metrics are kept that users have added to the dashboard."""
+    return data_folder(settings) / "dashboard.json"
+
+
+def alerts_path(settings: Settings) -> Path:
+    """The SQLite file of the alerts."""
+    return _file(settings.alerts.path) or data_folder(settings) / "alerts.db"
+
+
+def series_path(settings: Settings) -> Path:
+    """The SQLite file of the time series."""
+    return data_folder(settings) / "metrics.db"
+
+
 def keys_path(settings: Settings) -> Path:
     """The SQLite file of the keys."""
     return _file(settings.keys.path) or data_folder(settings) / "keys.db"

@@ -5,16 +5,30 @@ Sections are frozen structs; unknown names are refused by the loader. Units stan
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Seconds = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
-Bytes = Annotated[int, Meta(ge=1024)]
+from slipstream.config.alerting import Alerts, Mail, Slo
+from slipstream.config.section import Bytes, Count, Port, Seconds, Section
 
-
-class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every section of the settings is: frozen, by keyword, strict about names."""
+__all__ = [
+    "Alerts",
+    "Embedder",
+    "Keys",
+    "Local",
+    "Log",
+    "Mail",
+    "ModelPrice",
+    "Models",
+    "Monitoring",
+    "Otlp",
+    "Recording",
+    "Section",
+    "Server",
+    "Settings",
+    "Simulated",
+    "Slo",
+    "Upstream",
+]
 
 
 class Server(Section, frozen=True, kw_only=True):
@@ -245,6 +259,53 @@ class Recording(Section, frozen=True, kw_only=True):
     ] = 2 * 1024**3
 
 
+class ModelPrice(Section, frozen=True, kw_only=True):
+    """What a model costs, in US dollars for a million tokens."""
+
+    input: Annotated[float, Meta(ge=0, description="Price of a million prompt tokens.")]
+    output: Annotated[float, Meta(ge=0, description="Price of a million output tokens.")] = 0.0
+    cached: Annotated[
+        float, Meta(ge=-1, description="Price of a million cached prompt tokens; below 0 = as any other.")
+    ] = -1.0
+
+
+class Otlp(Section, frozen=True, kw_only=True):
+    """Where metrics and traces are sent as OTLP over HTTP."""
+
+    url: Annotated[
+        str, Meta(description="Base URL of a collector, such as http://127.0.0.1:4318; empty = none is sent.")
+    ] = ""
+    encoding: Annotated[Literal["protobuf", "json"], Meta(description="How the messages are written.")] = (
+        "protobuf"
+    )
+    headers_env: Annotated[
+        str, Meta(description="Environment variable that holds further headers: `name=value,name=value`.")
+    ] = ""
+    interval_seconds: Annotated[Seconds, Meta(description="How often metrics are sent.")] = 60.0
+    timeout_seconds: Annotated[Seconds, Meta(description="How long one sending may take.")] = 10.0
+    traces: Annotated[bool, Meta(description="Whether recorded requests are sent as traces.")] = True
+    trace_queue: Annotated[
+        Count, Meta(description="Records waiting to be sent; beyond it they are dropped and counted.")
+    ] = 2048
+
+
+class Monitoring(Section, frozen=True, kw_only=True):
+    """What is measured, what it costs, and where it is sent."""
+
+    prices: Annotated[
+        dict[str, ModelPrice],
+        Meta(
+            description="Prices that the shipped snapshot lacks or has wrong, by model or `upstream/model`."
+        ),
+    ] = field(default_factory=dict)
+    scrape_upstreams: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="Read the metrics of vLLM and llama.cpp upstreams; auto: of those without TLS."),
+    ] = "auto"
+    scrape_seconds: Annotated[Seconds, Meta(description="How often they are read.")] = 5.0
+    otlp: Otlp = Otlp()
+
+
 class Log(Section, frozen=True, kw_only=True):
     """What the server says on standard error. Never message text."""
 
@@ -256,6 +317,33 @@ class Log(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class LoadTesting(Section, frozen=True, kw_only=True):
+    """Load and stress tests: how long they really take, and the most that they may do."""
+
+    time_scale: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Durations of tests are multiplied by it; shown in every result."),
+    ] = 1.0
+    users: Annotated[int, Meta(ge=1, le=100_000, description="Most concurrent users of a test.")] = 10_000
+    rate: Annotated[float, Meta(gt=0, description="Most requests per second of a test.")] = 100_000.0
+    seconds: Annotated[Seconds, Meta(description="Longest test.")] = 3600.0
+    requests: Annotated[int, Meta(ge=1, le=10_000_000, description="Most requests of a test.")] = 1_000_000
+    bytes: Annotated[int, Meta(ge=1024, description="Most bytes a test may receive.")] = 16 * 1024**3
+    workers: Annotated[
+        int, Meta(ge=0, le=64, description="Processes that send; 0 = one a core that is to spare.")
+    ] = 0
+    grace_seconds: Annotated[
+        float, Meta(ge=0, description="Longest wait for answers after a test's last request.")
+    ] = 30.0
+    prompt_tokens: Annotated[
+        Count, Meta(description="Length of made-up prompts where a test says nothing.")
+    ] = 64
+    output_tokens: Annotated[
+        Count, Meta(description="Longest answers to ask for where a test says nothing.")
+    ] = 16
+    kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
@@ -263,7 +351,14 @@ class Settings(Section, frozen=True, kw_only=True):
     models: Models = Models()
     keys: Keys = Keys()
     record: Recording = Recording()
+    monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
+    slo: Annotated[
+        dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
+    ] = field(default_factory=dict)
+    mail: Mail = Mail()
     log: Log = Log()
+    testing: LoadTesting = LoadTesting()
     data_folder: Annotated[
         str, Meta(description="Where models, records and keys are kept; empty = the user's data folder.")
     ] = ""

@@ -1,6 +1,7 @@
 """Settings as text: the commented file of `config init`, the effective file, the page of the docs."""
 
 from collections.abc import Iterator
+from typing import Literal, get_args, get_origin
 
 import msgspec
 
@@ -105,8 +106,16 @@ def _effective(section: type[Section], values: object, path: Path) -> Iterator[s
 
 
 def _commented(setting: Setting) -> list[str]:
-    value = '"..."' if setting.default is msgspec.NODEFAULT else toml_value(setting.default)
+    value = _example(setting.kind) if setting.default is msgspec.NODEFAULT else toml_value(setting.default)
     return [f"# {setting.description}", f"# {setting.path[-1]} = {value}"]
+
+
+def _example(kind: object) -> str:
+    """What stands where a value must be given."""
+    plain = names.plain(kind)
+    if get_origin(plain) is Literal:
+        return toml_value(get_args(plain)[0])
+    return '"..."' if plain is str else "1.0"
 
 
 def _tables(section: Path) -> list[str]:

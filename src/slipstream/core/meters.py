@@ -3,6 +3,9 @@
 A part takes a `Counters`, bumps names that are declared here, and never asks who reads them.
 """
 
+from array import array
+from collections.abc import Mapping, MutableSequence
+
 NAMES: dict[str, str] = {
     "requests": "requests that reached a route of the API",
     "requests_refused": "requests answered with a 4xx of ours",
@@ -26,22 +29,44 @@ NAMES: dict[str, str] = {
     "upstream_stale_connections": "kept connections that turned out closed before a byte was received",
     "worker_restarts": "workers started again after they died",
     "local_restarts": "starts of the embedded model's process after it died",
+    "metrics_unshared": "processes that found no slab; their metrics are missing",
     "unexpected_errors": "errors of a kind that nobody planned for; each is in the log",
 }
 
 
 class Counters:
-    """Named counts of one process. A name that is not declared is a mistake of ours."""
+    """Named counts of one process. A name that is not declared is a mistake of ours.
 
-    __slots__ = ("_counts",)
+    It counts in an array of its own until it is given a place in one that others can read.
+    """
+
+    __slots__ = ("_base", "_cells", "_places")
 
     def __init__(self) -> None:
-        self._counts = dict.fromkeys(NAMES, 0)
+        self._cells: MutableSequence[float] | memoryview[float] = array("d", bytes(8 * len(NAMES)))
+        self._places = {name: place for place, name in enumerate(NAMES)}
+        self._base = dict.fromkeys(NAMES, 0)
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to a count."""
-        self._counts[name] += by
+        self._cells[self._places[name]] += by
 
     def snapshot(self) -> dict[str, int]:
-        """All counts as they are now."""
-        return dict(self._counts)
+        """All counts of this process as they are now."""
+        cells, base = self._cells, self._base
+        return {name: int(cells[place]) - base[name] for name, place in self._places.items()}
+
+    def move(self, cells: "memoryview[float]", places: Mapping[str, int]) -> None:
+        """Go on counting in `cells`, where an earlier process may have counted; nothing is lost."""
+        counted = self.snapshot()
+        self._base = {name: int(cells[place]) for name, place in places.items()}
+        for name, place in places.items():
+            cells[place] += counted[name]
+        self._cells, self._places = cells, dict(places)
+
+    def leave(self) -> None:
+        """Go on counting in an array of its own, before the shared one is closed."""
+        own = array("d", map(float, self.snapshot().values()))
+        self._base = dict.fromkeys(NAMES, 0)
+        self._places = {name: place for place, name in enumerate(self._places)}
+        self._cells = own

@@ -1,10 +1,11 @@
-"""The chat page and its assets as routes: fixed bytes from the package, nothing computed from a request.
+"""The pages and their assets as routes: fixed bytes from the package, nothing computed from a request.
 
 Only the names in `ASSETS` are served; a request's path is a key into that table and never becomes a
-file's path. It does not know models, keys or records: the page asks the API for those itself.
+file's path. It does not know models, keys or records: the pages ask for those themselves.
 """
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from importlib import resources
 
 import msgspec
@@ -17,33 +18,54 @@ _TYPES = {
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
 }
 
 INDEX = "index.html"
 """The page at `/`."""
+DASHBOARD = "dashboard.html"
+"""The page at `/dashboard`."""
+PAGES = {"/": INDEX, "/dashboard": DASHBOARD}
 
 ASSETS = (
+    "alerts.js",
     "answer.css",
     "api.js",
     "app.js",
     "blocks.js",
+    "board-api.js",
+    "board-parts.css",
+    "board-url.js",
+    "board.css",
+    "board.js",
+    "chart-look.js",
     "chat.css",
+    "columns.js",
     "composer.js",
     "conversation.js",
     "dom.js",
     "favicon.svg",
+    "figure.js",
     "format.js",
+    "heatmap.js",
     "highlight.js",
     "inline.js",
     "look.css",
     "markdown.js",
     "message.js",
+    "models.js",
     "notices.js",
+    "requests.js",
     "scroll.js",
     "server.js",
     "sse.js",
     "theme.js",
+    "tiles.js",
     "timing.js",
+    "units.js",
+    "vendor/uplot/LICENSE.txt",
+    "vendor/uplot/uPlot.iife.min.js",
+    "vendor/uplot/uPlot.min.css",
     "waterfall.js",
 )
 """Every file served under `/assets/`; a test compares it with the folder."""
@@ -95,12 +117,8 @@ class Asset(msgspec.Struct, frozen=True):
 
 
 def routes() -> list[BaseRoute]:
-    """The routes `/` and `/assets/{name}`; the files are read here, once."""
-    index = _read(INDEX)
+    """The routes of the pages and `/assets/{name}`; the files are read here, once."""
     assets = {name: _read(name) for name in ASSETS}
-
-    async def page(request: Request) -> Response:
-        return index.answer(request)
 
     async def asset(request: Request) -> Response:
         found = assets.get(request.path_params["name"])
@@ -108,7 +126,15 @@ def routes() -> list[BaseRoute]:
             return Response("Not found.\n", 404, {**HEADERS, "Content-Type": "text/plain; charset=utf-8"})
         return found.answer(request)
 
-    return [Route("/", page, name="chat"), Route("/assets/{name}", asset, name="asset")]
+    pages = [Route(path, _page(_read(name)), name=name) for path, name in PAGES.items()]
+    return [*pages, Route("/assets/{name:path}", asset, name="asset")]
+
+
+def _page(found: Asset) -> Callable[[Request], Awaitable[Response]]:
+    async def page(request: Request) -> Response:
+        return found.answer(request)
+
+    return page
 
 
 def _read(name: str) -> Asset:

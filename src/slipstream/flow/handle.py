@@ -1,6 +1,6 @@
 """The way of a request, told once, in order. Everything else in this package is one of its stages."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from msgspec import Struct
 
@@ -12,6 +12,11 @@ from slipstream.flow.call import Call, read
 from slipstream.flow.flight import Flights, Reader
 
 
+def unpriced(record: Record) -> float | None:
+    """The cost of a request where no price is known."""
+    return None
+
+
 class Way(Struct, frozen=True):
     """The stages, built once by the wiring. A stage that is switched off is not in here."""
 
@@ -20,6 +25,8 @@ class Way(Struct, frozen=True):
     sink: RecordSink
     salt: bytes
     """Key of the hashes in records, so that they cannot be matched with hashes made elsewhere."""
+    cost: Callable[[Record], float | None] = unpriced
+    """Dollars that a request cost, as far as its tokens and their price are known."""
 
 
 async def handle(call: Call, record: Record, way: Way) -> AsyncGenerator[Head | Chunk, None]:
@@ -46,4 +53,5 @@ async def handle(call: Call, record: Record, way: Way) -> AsyncGenerator[Head | 
         if reader is not None:
             reader.leave()
         record.close()
+        record.cost = way.cost(record)
         way.sink.take(record)

@@ -54,10 +54,10 @@ class Control(Protocol):
 def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     """The application behind the socket: admin routes, then `pages`."""
     routes: list[BaseRoute] = [
-        Route("/_slipstream/requests/{request_id}", _admin(functools.partial(_request, control))),
-        Route("/_slipstream/requests", _admin(functools.partial(_requests, control))),
-        Route("/_slipstream/status", _admin(functools.partial(_status, control))),
-        Route("/_slipstream/links", _admin(functools.partial(_invite, control)), methods=["POST"]),
+        Route("/_slipstream/requests/{request_id}", _checked(functools.partial(_request, control))),
+        Route("/_slipstream/requests", _checked(functools.partial(_requests, control))),
+        Route("/_slipstream/status", _checked(functools.partial(_status, control))),
+        Route("/_slipstream/links", _checked(functools.partial(_invite, control)), methods=["POST"]),
         Route("/login", functools.partial(_login, control)),
         *pages,
     ]
@@ -66,7 +66,7 @@ def control_app(control: Control, pages: Sequence[BaseRoute] = ()) -> Starlette:
     )
 
 
-def _admin(endpoint: Endpoint) -> Endpoint:
+def _checked(endpoint: Endpoint) -> Endpoint:
     """Only for those whom a worker has let in; what is theirs to see is the endpoint's matter."""
 
     async def checked(request: Request) -> Response:
@@ -79,6 +79,16 @@ def _admin(endpoint: Endpoint) -> Endpoint:
     return checked
 
 
+def admin_only(endpoint: Endpoint) -> Endpoint:
+    """Only for administrators, and for whoever opens the pages where no key is asked for."""
+
+    async def checked(request: Request) -> Response:
+        require_admin(request)
+        return await endpoint(request)
+
+    return _checked(checked)
+
+
 def _is_admin(request: Request) -> bool:
     return request.headers.get(ROLE.decode()) == "admin"
 
@@ -88,25 +98,25 @@ async def _request(control: Control, request: Request) -> Response:
     own = record is not None and (_is_admin(request) or record.key_id == request.headers.get(KEY_ID.decode()))
     if record is None or not own:  # the same answer for both: an id tells a stranger nothing
         raise BadRequest("No such request is recorded.", code="not_found", status=404)
-    return _json(record_json(record))
+    return json_response(record_json(record))
 
 
 async def _requests(control: Control, request: Request) -> Response:
-    _require_admin(request)
+    require_admin(request)
     asked = request.query_params.get("limit", "50")
     if not asked.isdecimal() or not 1 <= int(asked) <= RECENT_MAX:
         raise BadRequest(f"`limit` must be a whole number from 1 to {RECENT_MAX}.", param="limit")
-    return _json({"data": [record_json(record) for record in await control.recent(int(asked))]})
+    return json_response({"data": [record_json(record) for record in await control.recent(int(asked))]})
 
 
 async def _status(control: Control, request: Request) -> Response:
-    _require_admin(request)
-    return _json(control.status())
+    require_admin(request)
+    return json_response(control.status())
 
 
 async def _invite(control: Control, request: Request) -> Response:
-    _require_admin(request)
-    return _json({"url": control.invite()}, 201)
+    require_admin(request)
+    return json_response({"url": control.invite()}, 201)
 
 
 async def _login(control: Control, request: Request) -> Response:
@@ -123,12 +133,14 @@ async def _login(control: Control, request: Request) -> Response:
     return response
 
 
-def _require_admin(request: Request) -> None:
+def require_admin(request: Request) -> None:
+    """Raise `NotAllowed` (403) for whoever is let in, but is no admin."""
     if not _is_admin(request):
         raise NotAllowed("This needs an admin key.", hint="`slipstream keys create NAME --admin`", status=403)
 
 
-def _json(value: object, status: int = 200) -> Response:
+def json_response(value: object, status: int = 200) -> Response:
+    """A value as an answer that nobody keeps."""
     return Response(
         msgspec.json.encode(value),
         status,

@@ -21,10 +21,17 @@ _NOT_RETURNED = frozenset(
 
 
 class ControlForward:
-    """Passes a request to the supervisor together with who is asking; the supervisor decides what it may."""
+    """Passes a request to the supervisor together with who is asking; the supervisor decides what it may.
 
-    def __init__(self, socket_path: str, keyring: Callable[[], Keyring]) -> None:
+    `is_draining` says whether the worker is to end: streams of events, which have no end of their own,
+    are ended then.
+    """
+
+    def __init__(
+        self, socket_path: str, keyring: Callable[[], Keyring], is_draining: Callable[[], bool]
+    ) -> None:
         self._keyring = keyring
+        self._is_draining = is_draining
         self._client = HttpClient("http://control", ClientOptions(connections=32), unix_path=socket_path)
 
     async def serve(self, exchange: Exchange) -> None:
@@ -52,10 +59,13 @@ class ControlForward:
             if response.whole is not None:
                 exchange.write(response.whole)
             else:
+                is_endless = response.header(b"content-type").startswith(b"text/event-stream")
                 async for piece in response:
                     exchange.write(piece.data)
                     if exchange.flow.write_paused:
                         await exchange.drain()
+                    if is_endless and self._is_draining():
+                        break
             exchange.finish()
         finally:
             response.close()

@@ -42,7 +42,7 @@ class OpenAIApi:
         self._catalog = catalog
         self._counters = counters
         self._models = models
-        self._in_flight = 0
+        self._under_way: dict[str, Record] = {}  # by id, in the order in which they came
         self.routes: dict[tuple[bytes, bytes], Handler] = {
             (b"POST", b"/v1/chat/completions"): self._call(Route.CHAT),
             (b"POST", b"/v1/completions"): self._call(Route.COMPLETIONS),
@@ -54,7 +54,13 @@ class OpenAIApi:
     @property
     def in_flight(self) -> int:
         """Calls that are being answered."""
-        return self._in_flight
+        return len(self._under_way)
+
+    @property
+    def oldest_ns(self) -> int:
+        """How long the oldest of them has been under way; 0 where there is none."""
+        oldest = next((each for each in self._under_way.values() if each.origin_ns), None)
+        return oldest.since_arrival() if oldest is not None else 0
 
     def find(self, exchange: Exchange) -> Handler | None:
         """The handler of a request below `/v1/`, None if it is none of ours."""
@@ -84,9 +90,9 @@ class OpenAIApi:
 
     async def _answer(self, exchange: Exchange, record: Record, items: Items) -> None:
         """Turn the way's items into an answer. The record belongs to the way."""
-        self._in_flight += 1
+        self._under_way[record.id] = record
         self._counters.count("requests")
-        record.in_flight = self._in_flight
+        record.in_flight = len(self._under_way)
         streamed = False
         try:
             async for item in items:
@@ -120,7 +126,7 @@ class OpenAIApi:
                 self._shut_down(exchange, streamed)
             raise
         finally:
-            self._in_flight -= 1
+            del self._under_way[record.id]
             if exchange.gone:
                 self._counters.count("requests_aborted")
             await items.aclose()

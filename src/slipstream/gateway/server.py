@@ -60,7 +60,7 @@ class GatewayServer:
         self.draining = False
         self._parts = parts
         self._api = OpenAIApi(parts.way, parts.catalog, counters, models=self._models)
-        self._control = ControlForward(control_socket, keyring)
+        self._control = ControlForward(control_socket, keyring, lambda: self.draining)
         self._state = ServerState()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -69,6 +69,11 @@ class GatewayServer:
     def in_flight(self) -> int:
         """Requests that are being answered."""
         return self._api.in_flight
+
+    @property
+    def oldest_ns(self) -> int:
+        """How long the oldest of them has been under way; 0 where there is none."""
+        return self._api.oldest_ns
 
     async def start(self, listener: socket.socket) -> None:
         """Begin to accept connections on a bound and listening socket."""

@@ -180,6 +180,7 @@ def _write(path: Path, stamps: dict[str, Stamp]) -> None:
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         draft.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        draft.touch(mode=0o600)
         draft.write_bytes(msgspec.json.encode(stamps))
         draft.replace(path)
     except OSError:

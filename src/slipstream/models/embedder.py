@@ -5,6 +5,7 @@ Loaded at its first use. Mean of the token vectors, normalised to length one, as
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,7 +98,8 @@ class EmbedderModel:
     async def aclose(self) -> None:
         """End the thread; what it is computing now is finished and thrown away."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        await asyncio.to_thread(self._thread.shutdown)
+        with contextlib.suppress(RuntimeError):  # the interpreter ends, and has ended the thread already
+            await asyncio.to_thread(self._thread.shutdown)
 
     async def _run(self, texts: list[str]) -> "tuple[Vectors, Counts]":
         if self._waiting + len(texts) > self._settings.queue:

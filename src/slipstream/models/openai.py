@@ -74,7 +74,7 @@ class OpenAIUpstream:
             else HttpClient(url, options, counters=counters)
         )
         headers = [(b"accept-encoding", b"identity"), (b"user-agent", b"slipstream")]
-        key = key or _key(name, settings)
+        key = key or upstream_key(name, settings)
         if key:
             headers.append((b"authorization", b"Bearer " + key.encode()))
         self._headers = tuple(headers)
@@ -262,8 +262,11 @@ class _ModelList(msgspec.Struct):
     data: list[ListedModel]
 
 
-def _key(name: str, settings: Upstream) -> str:
-    """The API key of an upstream, from its file or environment variable; empty where none is set."""
+def upstream_key(name: str, settings: Upstream) -> str:
+    """The API key of an upstream, from its file or environment variable; empty where none is set.
+
+    Raises `ConfigurationError` for a file or a variable that is not there.
+    """
     if settings.key_file:
         try:
             return pathlib.Path(settings.key_file).expanduser().read_text().strip()

@@ -6,15 +6,15 @@ It does not know when records are committed or deleted; that is the store's.
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from slipstream.config.settings import Recording
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
-from slipstream.store.records import RecordStore
-from slipstream.store.rows import Row
+from slipstream.store.records import RecordFilter, RecordStore
+from slipstream.store.rows import Row, from_row
 from slipstream.store.writer import RecordWriter
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,11 @@ class Recorder:
         self._writer = RecordWriter(path, settings, counters) if settings.enabled else None
         self._reader: RecordStore | None = None
         self._reader_lock = threading.Lock()
+        self._listeners: list[Callable[[Record], None]] = []
+
+    def each_record(self, listener: Callable[[Record], None]) -> None:
+        """Call `listener` with every record that comes. It must be quick and raise nothing."""
+        self._listeners.append(listener)
 
     def start(self) -> None:
         """Open the file and begin to write. Raises `ConfigurationError` for a file that is not ours."""
@@ -43,6 +48,9 @@ class Recorder:
         if self._writer is None:
             return
         self._writer.take_many(rows)
+        for listener in self._listeners:
+            for row in rows:
+                listener(from_row(row))
 
     async def find(self, record_id: str) -> Record | None:
         """One record, committed or not. Raises `StoreFailed`."""
@@ -54,6 +62,12 @@ class Recorder:
     async def recent(self, limit: int) -> Sequence[Record]:
         """The latest committed records, newest first. Raises `StoreFailed`."""
         return await asyncio.to_thread(self._recent, limit) if self._writer is not None else ()
+
+    async def page(self, limit: int, before: str, where: RecordFilter) -> Sequence[Record]:
+        """Committed records that match, newest first, older than the one `before`. Raises `StoreFailed`."""
+        if self._writer is None:
+            return ()
+        return await asyncio.to_thread(lambda: self._opened().recent(limit, before=before, where=where))
 
     def health(self) -> dict[str, object]:
         """How the store does, as JSON-ready values."""

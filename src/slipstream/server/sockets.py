@@ -125,7 +125,7 @@ def _explained(error: OSError, host: str, port: int) -> ConfigurationError:
 
 def _holder(port: int) -> str:
     """Name and pid of who listens on `port`, as far as the system tells this user; empty otherwise."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

@@ -8,9 +8,11 @@ import contextlib
 import functools
 import logging
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,15 +20,21 @@ import msgspec
 import slipstream
 from slipstream.config import live, paths
 from slipstream.config.settings import Settings
-from slipstream.core.errors import ConfigurationError
+from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
+from slipstream.server.alert_desk import AlertDesk
+from slipstream.server.alerting import Alerting
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
+from slipstream.server.exporting import Exporting
+from slipstream.server.measuring import Measuring
 from slipstream.server.process import start_worker
 from slipstream.server.recording import Recorder
+from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
 from slipstream.store.keys import KeyStore
@@ -91,6 +99,7 @@ class Supervisor:
             self._open_control(parts)
             parts.enter_context(self._heeding_signals())
             await self._open_local(parts)
+            await self._watch(parts)
             self._recorder.start()
             garbage.spare()
             parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
@@ -163,8 +172,38 @@ class Supervisor:
         _sweep_sockets(settings)
         listener = bind_unix(self._control_path)
         parts.callback(self._control_path.unlink, missing_ok=True)
+        self._measure(parts)
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
+        self._ending = parts.enter_context(contextlib.ExitStack())
+        self._ending.callback(self._measuring.live.close)
+
+    def _measure(self, parts: contextlib.AsyncExitStack) -> None:
+        """The metrics: made before any worker starts, stored to the end when all are gone."""
+        settings = self._settings
+        self._measuring = Measuring(
+            slab_folder(self._control_path),
+            settings.server.workers,
+            self._counters,
+            keeper=SeriesKeeper(paths.series_path(settings)),
+            data_folder=paths.data_folder(settings),
+        )
+        parts.push_async_callback(self._measuring.aclose)
+        self._exporting = Exporting(settings, self._measuring, self._recorder)
+        parts.push_async_callback(self._exporting.aclose)
+
+    async def _watch(self, parts: contextlib.AsyncExitStack) -> None:
+        """The alerts: asked after each look at the metrics."""
+        settings, measuring = self._settings, self._measuring
+        self._alerting = Alerting(
+            paths.alerts_path(settings), settings, measuring.readings, measuring.meter, url=self._url
+        )
+        self._desk = AlertDesk(self._alerting, list(settings.alerts.receivers))
+        await self._alerting.start()
+        with contextlib.suppress(StoreFailed):  # was told by the alerts
+            await self._desk.mark_start(slipstream.__version__, live.fingerprint(settings)[:8])
+        measuring.each_second(self._alerting.look)
+        parts.push_async_callback(self._alerting.aclose)
 
     async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
         """The embedded model, where it is on; it loads while the workers start."""
@@ -182,9 +221,15 @@ class Supervisor:
     async def _run_workers(self) -> None:
         """Return when the workers were told to end and every process is gone."""
         async with asyncio.TaskGroup() as running:
-            watching = running.create_task(self._watch_keys())
+            beside = [
+                running.create_task(self._watch_keys()),
+                running.create_task(self._measuring.run()),
+                running.create_task(self._exporting.run()),
+                running.create_task(self._alerting.run()),
+            ]
             await asyncio.wait([running.create_task(slot.run()) for slot in self._slots])
-            watching.cancel()
+            for task in beside:
+                task.cancel()
 
     def _stop(self, seconds: float) -> None:
         """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""
@@ -248,15 +293,33 @@ class Supervisor:
         self._announce(Announcement(self._url, required, login, self._local))
 
     def _control_app(self) -> "Starlette":
+        from slipstream.dashboard.feed import feed_routes
         from slipstream.dashboard.pages import routes
-        from slipstream.gateway.admin_api import control_app
+        from slipstream.gateway.admin_api import admin_only, control_app
+        from slipstream.gateway.alerts_api import alert_routes
+        from slipstream.gateway.metrics_api import metric_routes
+        from slipstream.gateway.prometheus import export_routes
+        from slipstream.server.board import server_board
 
-        return control_app(self._state, routes())
+        measuring = self._measuring
+        board = server_board(self._settings, measuring, self._recorder)
+        self._ending.callback(board.live.close)
+        metrics = metric_routes(measuring.readings, measuring.live.watch)
+        exports = export_routes(measuring.readings)
+        pages = [*feed_routes(board, admin_only), *routes()]
+        return control_app(self._state, [*metrics, *exports, *alert_routes(self._desk), *pages])
 
 
 def _sweep_sockets(settings: Settings) -> None:
-    """Delete the control sockets of servers that were killed. Live ones have registered before they bind."""
+    """Delete the control sockets and slabs of servers that were killed.
+
+    Live ones have registered before they bind.
+    """
     alive = {server.control for server in live.live_servers(settings)}
     for path in paths.state_folder(settings).glob("control-*.sock"):
         if str(path) not in alive:
             path.unlink(missing_ok=True)
+    folders = {slab_folder(Path(control)) for control in alive}
+    for folder in paths.state_folder(settings).glob("metrics-*"):
+        if folder not in folders:
+            shutil.rmtree(folder, ignore_errors=True)

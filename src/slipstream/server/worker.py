@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -22,9 +23,11 @@ from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
+from slipstream.monitoring.slab import slab_folder
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
+from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
 _STATUS_SECONDS = 1.0
@@ -54,8 +57,9 @@ class Worker:
         settings = msgspec.json.decode(self._begin.settings, type=Settings)
         set_up_logs(settings.log)
         sink = self._sink(settings.record)
+        metrics = self._measure(self._begin)
         try:
-            parts = self._build(settings, sink)
+            parts = self._build(settings, metrics.sink(sink))
             server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
             await server.start(listener)
@@ -63,8 +67,9 @@ class Worker:
             self.channel.send(messages.Refused(error.message, error.hint))
             return 1
         garbage.spare()
+        metrics.start()
         self.channel.send(messages.Ready(os.getpid()))
-        reporting = asyncio.create_task(self._report(server, parts))
+        reporting = asyncio.create_task(self._report(server, parts, metrics))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
@@ -73,6 +78,7 @@ class Worker:
         reporting.cancel()
         await sink.close(_FLUSH_SECONDS)
         self.channel.send(messages.Status(0, self._counters.snapshot()))
+        metrics.close()
         return 0
 
     async def hang_up(self) -> None:
@@ -83,6 +89,10 @@ class Worker:
 
     def _sink(self, settings: Recording) -> ChannelSink | NoSink:
         return ChannelSink(self.channel, settings, self._counters) if settings.enabled else NoSink()
+
+    def _measure(self, begin: messages.Begin) -> WorkerMetrics:
+        slab = claim_slot(slab_folder(Path(begin.control_socket)), begin.slot, self._counters)
+        return WorkerMetrics(slab, f"worker {begin.slot}", self._counters)
 
     def _build(self, settings: Settings, sink: RecordSink) -> Parts:
         return build_parts(
@@ -115,9 +125,10 @@ class Worker:
             draining.cancel()
             await asyncio.wait((draining, faster))
 
-    async def _report(self, server: GatewayServer, parts: Parts) -> None:
+    async def _report(self, server: GatewayServer, parts: Parts, metrics: WorkerMetrics) -> None:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
+            metrics.look(server.in_flight, server.oldest_ns)
             self.channel.send(messages.Status(server.in_flight, self._counters.snapshot(), parts.endpoints()))
 
     def _on_message(self, message: messages.ToWorker) -> None:

@@ -40,8 +40,11 @@ class RecordFilter(Struct, frozen=True, kw_only=True):
     outcome: Outcome | None = None
     route: str | None = None
     key_id: str | None = None
+    upstream: str | None = None
     min_duration_ns: int | None = None
     since_wall_ns: int | None = None
+    until_wall_ns: int | None = None
+    """Not in it."""
 
 
 _CONDITIONS = {
@@ -49,8 +52,10 @@ _CONDITIONS = {
     "outcome": "outcome = ?",
     "route": "route = ?",
     "key_id": "key_id = ?",
+    "upstream": "upstream = ?",
     "min_duration_ns": "duration_ns >= ?",
     "since_wall_ns": "arrived_wall_ns >= ?",
+    "until_wall_ns": "arrived_wall_ns < ?",
 }
 _OLDER = "(arrived_wall_ns, number) < (SELECT arrived_wall_ns, number FROM requests WHERE id = ?)"
 

@@ -1,0 +1,143 @@
+"""Claim: a step costs at most a tenth of an OpenTelemetry span, and leaves the profiled program as fast as it was.
+
+Load: a function with nine steps, by us, by the OpenTelemetry SDK (batch processor, an exporter that does
+nothing) and by nothing; then a program of JSON work with a step for each piece, beside the same under
+pyinstrument (1 ms) and our CPU sampler (100 looks a second). All in one process, interleaved by rounds, CPU
+time of the thread, medians of ratios. Peers come from PyPI into an environment under $SLIPSTREAM_BENCH_CACHE.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway_peers import environment
+
+from slipstream.profiling import CpuProfiler, ResponseTimeProfiler
+
+RESULT = Path(__file__).parent / "results" / "steps.json"
+CACHE = Path(os.environ.get("SLIPSTREAM_BENCH_CACHE", Path(tempfile.gettempdir()) / "slipstream-bench"))
+PEERS = ("opentelemetry-sdk==1.45.2", "pyinstrument==5.1.3")
+ROUNDS, CALLS, STEPS, PIECES = 9, 300, 9, 400
+DOCUMENT = {
+    "messages": [{"role": "user", "content": "x" * 200, "at": at, "tags": list("abc")} for at in range(20)]
+}
+
+
+def ours() -> Callable[[], None]:
+    profiler = ResponseTimeProfiler()
+
+    def call() -> None:
+        with profiler.step("call"):
+            for _ in range(STEPS):
+                with profiler.step("step"):
+                    pass
+
+    return call
+
+
+def opentelemetry() -> Callable[[], None]:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+    class Nowhere(SpanExporter):
+        def export(self, spans: object) -> SpanExportResult:
+            return SpanExportResult.SUCCESS
+
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Nowhere()))
+    tracer = provider.get_tracer("bench")
+
+    def call() -> None:
+        with tracer.start_as_current_span("call"):
+            for _ in range(STEPS):
+                with tracer.start_as_current_span("step"):
+                    pass
+
+    return call
+
+
+def bare() -> None:
+    for _ in range(STEPS):
+        with contextlib.nullcontext():
+            pass
+
+
+def cost_ns(call: Callable[[], None]) -> float:
+    """CPU time of a step, the process's other threads included: they do a part of the work."""
+    began = time.process_time_ns()
+    for _ in range(CALLS):
+        call()
+    return (time.process_time_ns() - began) / CALLS / (STEPS + 1)
+
+
+def work(step: Callable[[str], contextlib.AbstractContextManager[object]]) -> float:
+    """The program; its CPU time in ms."""
+    began = time.process_time_ns()
+    for _ in range(PIECES):
+        with step("encode"):
+            text = json.dumps(DOCUMENT)
+        with step("decode"):
+            json.loads(text)
+    return (time.process_time_ns() - began) / 1e6
+
+
+def nothing(name: str) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
+
+
+def programs() -> dict[str, float]:
+    """The program's CPU time without and with each tool."""
+    import pyinstrument
+
+    found = {"bare": work(nothing)}
+    found["steps"] = work(ResponseTimeProfiler().step)
+    sampler = CpuProfiler()
+    sampler.profile_cpu()
+    found["cpu sampler"] = work(nothing)
+    sampler.stop()
+    with pyinstrument.Profiler(interval=0.001):
+        found["pyinstrument 1 ms"] = work(nothing)
+    return found
+
+
+def main() -> None:
+    packages = (
+        environment(CACHE, *PEERS).parent / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    )
+    sys.path.append(str(packages))
+    sides = {"ours": ours(), "otel": opentelemetry(), "bare": bare}
+    for call in sides.values():
+        cost_ns(call)
+    rounds = [{side: cost_ns(call) for side, call in sides.items()} for _ in range(ROUNDS)]
+    runs = [programs() for _ in range(ROUNDS)]
+    slower = {
+        tool: round(statistics.median(run[tool] / run["bare"] for run in runs), 3)
+        for tool in runs[0]
+        if tool != "bare"
+    }
+    ratio = statistics.median(each["ours"] / each["otel"] for each in rounds)
+    result = {
+        "claim": "steps: at most a tenth of an OpenTelemetry span",
+        "ns_a_step": {side: round(statistics.median(each[side] for each in rounds)) for side in sides},
+        "ours_over_otel": round(ratio, 3),
+        "program_times_slower": slower,
+        "holds": ratio <= 0.1,
+        "peers": PEERS,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg(),
+        "rounds": [{side: round(value) for side, value in each.items()} for each in rounds],
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps({name: value for name, value in result.items() if name != "rounds"}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How steps nest: the runs of a step below another, all together. Times are milliseconds."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from slipstream.core.steps import Span
+from slipstream.profiling.critical_path import own_time_ns
+from slipstream.profiling.step_timing import MS
+
+
+class CallNode(Struct, frozen=True):
+    """A place in the call tree: a step below another, all runs of it together."""
+
+    name: str
+    count: int
+    total_ms: float
+    self_ms: float
+    children: tuple["CallNode", ...]
+
+
+def call_tree(spans: Sequence[Span]) -> tuple[CallNode, ...]:
+    """Spans of one level, those of one name together. As deep as a trace may be."""
+    named: dict[str, list[Span]] = {}
+    for span in spans:
+        named.setdefault(span.name, []).append(span)
+    nodes = [
+        CallNode(
+            name,
+            len(group),
+            sum(span.duration_ns for span in group) / MS,
+            sum(own_time_ns(span) for span in group) / MS,
+            call_tree([child for span in group for child in span.children]),
+        )
+        for name, group in named.items()
+    ]
+    return tuple(sorted(nodes, key=lambda node: -node.total_ms))

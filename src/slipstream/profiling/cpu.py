@@ -1,0 +1,214 @@
+"""Where the CPU time of this process goes: a thread looks at all stacks a hundred times a second.
+
+Each look is weighted with the CPU time that the thread it looks at has used since the last one, read from
+that thread's own clock. So threads that wait weigh nothing, and a call that holds the interpreter's lock for
+a second, during which nobody can look, weighs its whole second at the next look.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from collections import Counter
+from types import CodeType, FrameType
+
+from slipstream.core import clock
+from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.profiling.cpu_profile import CpuProfile, Frame, Sample
+
+HERTZ_MAX = 1_000
+DEPTH_MAX = 128
+"""Frames kept of a stack, the innermost ones."""
+STACKS_MAX = 20_000
+"""Different stacks that are told apart; what is beyond is summed up as one."""
+IDLE_SECONDS = 600.0
+"""A sampler nobody has asked for so long ends by itself."""
+SECONDS_MAX = 3_600.0
+
+Stack = tuple[tuple[CodeType, int], ...]
+_BEYOND: Stack = ()
+
+
+class CpuProfiler:
+    """Samples the CPU time of every thread of this process while it is on.
+
+    ```python
+    cpu_profiler.profile_cpu()              # begins to sample; later: what was sampled since the last call
+    print(cpu_profiler.profile_cpu(seconds=5))
+    ```
+
+    Args:
+        hertz: looks a second. A look costs about 20 us plus 0.2 us a frame, of one core: 0.3 % at 100.
+    """
+
+    def __init__(self, hertz: int = 100) -> None:
+        if not 1 <= hertz <= HERTZ_MAX:
+            raise BadRequest(f"A profiler looks 1 to {HERTZ_MAX} times a second, not {hertz}.", param="hertz")
+        self._period_seconds = 1.0 / hertz
+        self._lock = threading.Lock()
+        self._sampler: _Sampler | None = None
+
+    def profile_cpu(self, seconds: float | None = None) -> CpuProfile:
+        """What the CPU time went to.
+
+        Args:
+            seconds: look for so long and return then; a running event loop in this thread would stand
+                still, so `await aprofile_cpu(seconds)` there. None: what was seen since the last call, at
+                once; the first call begins to look and returns an empty profile.
+
+        Raises `ConfigurationError` where the system does not tell the CPU time of threads.
+        """
+        if seconds is None:
+            return self._since_last()
+        _check(seconds)
+        if _is_loop_running():
+            raise BadRequest(
+                "profile_cpu(seconds=…) would stop the event loop for that long.",
+                hint="`await cpu_profiler.aprofile_cpu(seconds)`, or leave `seconds` out.",
+            )
+        window = _Sampler(self._period_seconds)
+        time.sleep(seconds)
+        return window.end()
+
+    async def aprofile_cpu(self, seconds: float) -> CpuProfile:
+        """The same for coroutines: the loop goes on meanwhile, and samples name its tasks."""
+        _check(seconds)
+        window = _Sampler(self._period_seconds)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            profile = window.end()
+        return profile
+
+    def stop(self) -> CpuProfile:
+        """Look no more; what was seen since the last call."""
+        with self._lock:
+            sampler, self._sampler = self._sampler, None
+        return sampler.end() if sampler is not None else CpuProfile((), 0.0, 0, 0.0)
+
+    def _since_last(self) -> CpuProfile:
+        with self._lock:
+            if self._sampler is None or not self._sampler.is_alive():
+                self._sampler = _Sampler(self._period_seconds)
+                return CpuProfile((), 0.0, 0, 0.0)
+            return self._sampler.take()
+
+
+class _Sampler(threading.Thread):
+    """The thread that looks. What it costs is measured by its own clock and told in the profile."""
+
+    def __init__(self, period_seconds: float) -> None:
+        super().__init__(name="slipstream-cpu-profiler", daemon=True)
+        if not hasattr(time, "pthread_getcpuclockid"):
+            raise ConfigurationError("This system does not tell the CPU time of a thread.")
+        self._period_seconds = period_seconds
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+        self._loops = _running_loops()
+        self._used_ns: dict[int, int] = {}
+        self._begin()
+        self.start()
+
+    def take(self) -> CpuProfile:
+        """What was seen since the last call."""
+        with self._lock:
+            profile = self._profile()
+            self._begin()
+        self._loops.update(_running_loops())
+        return profile
+
+    def end(self) -> CpuProfile:
+        """The same, and the end."""
+        self._over.set()
+        self.join(5.0)
+        with self._lock:
+            return self._profile()
+
+    def run(self) -> None:
+        """Look until told to end, or nobody has asked for long."""
+        self._look()
+        while not self._over.wait(self._period_seconds):
+            with self._lock:
+                self._look()
+                if clock.monotonic_ns() - self._began_ns > IDLE_SECONDS * 1e9:
+                    return
+        with self._lock:
+            self._look()
+
+    def _begin(self) -> None:
+        self._began_ns = clock.monotonic_ns()
+        self._own_ns = 0
+        self._looks = 0
+        self._seen: Counter[tuple[Stack, str]] = Counter()
+
+    def _look(self) -> None:
+        began_ns = time.thread_time_ns()
+        me = threading.get_ident()
+        used_before, used_now = self._used_ns, {}
+        # While we hold the interpreter's lock no thread of this list can end: its clock is there.
+        for ident, frame in sys._current_frames().items():
+            if ident == me:
+                continue
+            used_ns = time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+            used_now[ident] = used_ns
+            weight_ns = used_ns - used_before.get(ident, used_ns)
+            if weight_ns > 0:
+                self._count(_stack(frame), self._tag(ident), weight_ns)
+        self._used_ns = used_now
+        self._looks += 1
+        self._own_ns += time.thread_time_ns() - began_ns
+
+    def _count(self, stack: Stack, tag: str, weight_ns: int) -> None:
+        key = (stack, tag)
+        if key not in self._seen and len(self._seen) >= STACKS_MAX:
+            key = (_BEYOND, "")
+        self._seen[key] += weight_ns
+
+    def _tag(self, ident: int) -> str:
+        loop = self._loops.get(ident)
+        if loop is None or loop.is_closed():
+            return ""
+        task = asyncio.current_task(loop)
+        return task.get_name() if task is not None else ""
+
+    def _profile(self) -> CpuProfile:
+        samples = tuple(
+            Sample(tuple(_frame(code, line) for code, line in stack), tag, weight_ns)
+            for (stack, tag), weight_ns in self._seen.most_common()
+        )
+        seconds = (clock.monotonic_ns() - self._began_ns) / 1e9
+        return CpuProfile(samples, seconds, self._looks, self._own_ns / 1e9)
+
+
+def _stack(frame: FrameType | None) -> Stack:
+    """The outermost frame first."""
+    frames: list[tuple[CodeType, int]] = []
+    while frame is not None and len(frames) < DEPTH_MAX:
+        frames.append((frame.f_code, frame.f_lineno or 0))
+        frame = frame.f_back
+    return tuple(reversed(frames))
+
+
+def _frame(code: CodeType, line: int) -> Frame:
+    return Frame(code.co_qualname, code.co_filename, line)
+
+
+def _running_loops() -> dict[int, asyncio.AbstractEventLoop]:
+    """The loop that runs in the calling thread, by thread."""
+    try:
+        return {threading.get_ident(): asyncio.get_running_loop()}
+    except RuntimeError:
+        return {}
+
+
+def _is_loop_running() -> bool:
+    return bool(_running_loops())
+
+
+def _check(seconds: float) -> None:
+    if not 0 < seconds <= SECONDS_MAX:
+        raise BadRequest(f"A profile takes up to {SECONDS_MAX:g} seconds, not {seconds!r}.", param="seconds")
+
+
+cpu_profiler = CpuProfiler()
+"""The profiler of this process; samples nothing before its first call."""

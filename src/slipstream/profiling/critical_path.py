@@ -1,0 +1,80 @@
+"""The critical path of a trace: at each moment the one span that the call was waiting for.
+
+Going back from the end of a span, the child that ended last is what it waited for; before that child
+began, the child that had ended last by then, and so on (the method of CRISP, USENIX ATC 2022). What no
+child covers is the span's own time. The segments do not overlap and add up to the span's duration.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from slipstream.core.steps import Span
+
+
+class Segment(Struct, frozen=True):
+    """A stretch of the critical path: `span` itself, and nothing within it, was what took the time."""
+
+    span: Span
+    start_ns: int
+    end_ns: int
+
+    @property
+    def duration_ns(self) -> int:
+        """How long."""
+        return self.end_ns - self.start_ns
+
+
+def critical_path(root: Span) -> list[Segment]:
+    """The segments, latest first; their durations add up to that of `root`, to the nanosecond."""
+    segments: list[Segment] = []
+    waiting = [(root, root.start_ns, root.end_ns)]
+    while waiting:
+        span, low_ns, high_ns = waiting.pop()
+        at_ns = high_ns
+        for child in _latest_first(span.children):
+            start_ns, end_ns = max(child.start_ns, low_ns), min(child.end_ns, high_ns)
+            if end_ns > at_ns or start_ns >= end_ns:
+                continue  # it ran beside the one that the call waited for
+            if end_ns < at_ns:
+                segments.append(Segment(span, end_ns, at_ns))
+            waiting.append((child, start_ns, end_ns))
+            at_ns = start_ns
+        if low_ns < at_ns:
+            segments.append(Segment(span, low_ns, at_ns))
+    return segments
+
+
+def own_time_ns(span: Span) -> int:
+    """The time of a span that none of its children covers."""
+    covered, reached_ns, last_ns = 0, span.start_ns, span.end_ns
+    for child in span.children:  # in the order of their beginnings
+        start_ns, end_ns = child.start_ns, child.end_ns
+        start_ns = max(reached_ns, start_ns)
+        end_ns = min(last_ns, end_ns)
+        if end_ns > start_ns:
+            covered += end_ns - start_ns
+            reached_ns = end_ns
+    return last_ns - span.start_ns - covered
+
+
+def by_name(segments: Iterable[Segment]) -> dict[str, int]:
+    """Nanoseconds of the critical path by the name of the step."""
+    sums: dict[str, int] = {}
+    for segment in segments:
+        name = segment.span.name
+        sums[name] = sums.get(name, 0) + segment.duration_ns
+    return sums
+
+
+def by_kind(segments: Iterable[Segment]) -> dict[str, int]:
+    """The same by what was waited for; a step that does not say inherits nothing and counts as ``."""
+    sums: dict[str, int] = {}
+    for segment in segments:
+        kind = segment.span.kind
+        sums[kind] = sums.get(kind, 0) + segment.duration_ns
+    return sums
+
+
+def _latest_first(children: list[Span]) -> list[Span]:
+    return sorted(children, key=lambda child: (child.end_ns, child.start_ns), reverse=True)

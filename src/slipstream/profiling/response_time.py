@@ -1,0 +1,292 @@
+"""Profiles what a program's calls spend their time on, step by step: a decorator and a `with` block.
+
+Steps nest by context: concurrent tasks and threads are kept apart, a task that is started within a step
+belongs to it. A generator's steps are its own, whoever runs between its items.
+"""
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
+
+from slipstream.core import clock
+from slipstream.core.errors import BadRequest
+from slipstream.core.steps import BEYOND, KINDS, Span, Trace
+from slipstream.profiling.collection import Collection
+from slipstream.profiling.profile_data import ProfileData, profile_data
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_Current = ContextVar[Span | None]
+
+
+class ResponseTimeProfiler:
+    """Times functions and their steps. Bounded in memory, safe under concurrency, cheap enough to stay on.
+
+    ```python
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    async def answer(prompt):
+        with profiler.step("search"):
+            found = await search(prompt)
+        with profiler.step("model", waits_for="upstream"):
+            return await model.generate(prompt + found)
+
+    print(profiler.get_profile_data())
+    ```
+
+    A step outside of a profiled function is a call of its own.
+    """
+
+    def __init__(self) -> None:
+        self.current: _Current = ContextVar("slipstream-step", default=None)
+        """The span that runs here."""
+        self._collection = Collection()
+
+    def profile_response_time(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Time every call of a function: plain, async, generator or async generator.
+
+        A stream ends with its last item; its first one is an event of the call. Exceptions and
+        cancellation pass through and are noted. Calls within a profiled call are steps of it.
+        """
+        if not callable(function):
+            raise BadRequest(
+                "Only a function can be profiled.", hint="Use it as @profiler.profile_response_time."
+            )
+        name = getattr(function, "__qualname__", type(function).__name__).rpartition("<locals>.")[2]
+        wrap = _wrapper_of(function)
+        return cast("Callable[P, R]", wrap(self, name, function))
+
+    def step(self, name: str, *, waits_for: str = "") -> "Step":
+        """Time a block: `with profiler.step("search"):`, or `async with`.
+
+        Args:
+            waits_for: what the time is spent on: cpu, queue, pool, upstream, loop or io; empty = not said.
+        """
+        if type(name) is not str or not name:
+            raise BadRequest(f"A step's name is a text, not {name!r}.", param="name")
+        if waits_for and waits_for not in KINDS:
+            raise BadRequest(f"A step cannot wait for {waits_for!r}.", hint=f"One of {', '.join(KINDS[1:])}.")
+        return Step(self, name, waits_for)
+
+    def get_profile_data(self) -> ProfileData:
+        """What was timed up to now: calls that have ended. An empty profile prints "nothing recorded"."""
+        self._collection.settle()
+        return profile_data(self._collection)
+
+    def reset(self) -> None:
+        """Forget what was timed; calls under way are taken when they end."""
+        self._collection.clear()
+
+    # For the steps and wrappers of this module.
+
+    def leave(self, token: Token[Span | None]) -> None:
+        """Make the span before current again."""
+        try:
+            self.current.reset(token)
+        except ValueError:
+            self.current.set(None)  # left in another context than it was entered in, as generators may be
+
+    def over(self, span: Span, error: BaseException | None) -> None:
+        """A span has ended; with the root the call is over."""
+        if error is not None and not isinstance(error, _ENDS):
+            span.error = type(error).__name__
+        if span.depth == 0:
+            self._collection.add(span.trace)
+        elif span.depth == BEYOND:
+            span.trace.count(span.name, span.duration_ns)
+
+
+class Step:
+    """One block that is timed. Entering it yields the span; entering it again times another one."""
+
+    __slots__ = ("_kind", "_name", "_opened", "_profiler")
+
+    def __init__(self, profiler: ResponseTimeProfiler, name: str, kind: str) -> None:
+        self._profiler = profiler
+        self._name = name
+        self._kind = kind
+        self._opened: tuple[Span, Token[Span | None], object] | None = None  # the last is the one before
+
+    def __enter__(self) -> Span:
+        current = self._profiler.current
+        parent = current.get()
+        span = opened(parent, self._name, self._kind)
+        inner = parent if span.depth == BEYOND else span
+        self._opened = span, current.set(inner), self._opened
+        return span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._opened is None:
+            return  # ended twice: the first end counts
+        span, token, before = self._opened
+        self._opened = cast("tuple[Span, Token[Span | None], object] | None", before)
+        span.end_ns = clock.monotonic_ns()
+        self._profiler.leave(token)
+        if error is not None or span.depth in _EDGES:
+            self._profiler.over(span, error)
+
+    async def __aenter__(self) -> Span:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+
+def opened(parent: Span | None, name: str, kind: str) -> Span:
+    """A span within `parent`, or the root of a new trace, also for a task that outlived its call."""
+    if parent is None or parent.trace.root.end_ns:
+        return Trace(name, kind).root
+    return parent.trace.open(parent, name, kind)
+
+
+_EDGES = frozenset((0, BEYOND))
+_ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
+
+Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[..., Any]]
+
+
+def _wrapper_of(function: Callable[..., object]) -> Wrapper:
+    if inspect.isasyncgenfunction(function):
+        return _async_stream
+    if inspect.isgeneratorfunction(function):
+        return _stream
+    if inspect.iscoroutinefunction(function):
+        return _coroutine
+    return _plain
+
+
+def _plain(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def timed(*args: object, **kwargs: object) -> object:
+        with Step(profiler, name, ""):
+            return function(*args, **kwargs)
+
+    return timed
+
+
+def _coroutine(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def timed(*args: object, **kwargs: object) -> object:
+        with Step(profiler, name, ""):
+            return await function(*args, **kwargs)
+
+    return timed
+
+
+def _stream(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def timed(*args: object, **kwargs: object) -> TimedGenerator:
+        return TimedGenerator(_Turn(profiler, name), function(*args, **kwargs))
+
+    return timed
+
+
+def _async_stream(
+    profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def timed(*args: object, **kwargs: object) -> TimedAsyncGenerator:
+        return TimedAsyncGenerator(_Turn(profiler, name), function(*args, **kwargs))
+
+    return timed
+
+
+class _Turn:
+    """A generator's turn: its span and the steps it left open are current only while it runs itself."""
+
+    __slots__ = ("_inner", "_profiler", "_span", "_token")
+
+    def __init__(self, profiler: ResponseTimeProfiler, name: str) -> None:
+        self._profiler = profiler
+        parent = profiler.current.get()
+        self._span = opened(parent, name, "")
+        self._inner = parent if self._span.depth == BEYOND else self._span
+
+    def __enter__(self) -> None:
+        self._token = self._profiler.current.set(self._inner)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inner = self._profiler.current.get()
+        self._profiler.leave(self._token)
+        if error is not None:
+            self._end(error)
+
+    def came(self) -> None:
+        """An item: the first one is an event."""
+        self._span.event()
+
+    def over(self) -> None:
+        """Nobody wants another item."""
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self._span.end_ns:
+            self._span.end_ns = clock.monotonic_ns()
+            self._profiler.over(self._span, error)
+
+
+class TimedGenerator(Generator[Any, Any, Any]):
+    """A generator that is timed from its call to its last item."""
+
+    def __init__(self, turn: _Turn, items: Generator[Any, Any, Any]) -> None:
+        self._turn = turn
+        self._items = items
+
+    def send(self, value: Any) -> Any:
+        """Go on to the next item."""
+        with self._turn:
+            item = self._items.send(value)
+        self._turn.came()
+        return item
+
+    def throw(self, *error: Any) -> Any:
+        """Raise within the generator."""
+        with self._turn:
+            item = self._items.throw(*error)
+        self._turn.came()
+        return item
+
+    def close(self) -> None:
+        """Ask for no more items."""
+        with self._turn:
+            self._items.close()
+        self._turn.over()
+
+
+class TimedAsyncGenerator(AsyncGenerator[Any, Any]):
+    """An async generator that is timed from its call to its last item."""
+
+    def __init__(self, turn: _Turn, items: AsyncGenerator[Any, Any]) -> None:
+        self._turn = turn
+        self._items = items
+
+    async def asend(self, value: Any) -> Any:
+        """Go on to the next item."""
+        with self._turn:
+            item = await self._items.asend(value)
+        self._turn.came()
+        return item
+
+    async def athrow(self, *error: Any) -> Any:
+        """Raise within the generator."""
+        with self._turn:
+            item = await self._items.athrow(*error)
+        self._turn.came()
+        return item
+
+    async def aclose(self) -> None:
+        """Ask for no more items."""
+        with self._turn:
+            await self._items.aclose()
+        self._turn.over()

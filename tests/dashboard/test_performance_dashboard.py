@@ -1,0 +1,99 @@
+"""`PerformanceDashboard` in a program without a server: its own numbers, on its own page."""
+
+import http.client
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.dashboard.performance_dashboard import PerformanceDashboard
+from slipstream.monitoring.performance_monitor import PerformanceMonitor
+
+
+@pytest.fixture
+def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PerformanceDashboard]:
+    monkeypatch.setenv("SLIPSTREAM__STATE_FOLDER", str(tmp_path))
+    monkeypatch.setenv("SLIPSTREAM__DATA_FOLDER", str(tmp_path))
+    made = PerformanceDashboard(owner="test")
+    yield made
+    made.close()
+
+
+def get(url: str, path: str, **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def test_page_of_this_process(dashboard: PerformanceDashboard) -> None:
+    """Served from a thread: the page, the layout with what was added, and the numbers of this process."""
+    dashboard.add_metric("Descriptors", "open_files")
+    PerformanceMonitor().measure_response_time(lambda: time.sleep(0.02))
+    url = dashboard.serve()
+    layout = msgspec.json.decode(get(url, "/_slipstream/dashboard")[1])
+    deadline = time.monotonic() + 20
+    while (seen := dashboard.snapshot())["response_time"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert urlsplit(url).hostname == "127.0.0.1"
+    assert b"<title>Dashboard" in get(url, "/dashboard")[1]
+    assert layout["tiles"][-1] == {
+        "title": "Descriptors",
+        "metric": "open_files",
+        "unit": "",
+        "owner": "test",
+    }
+    assert (layout["records"], layout["alerts"]) == (False, False)
+    assert seen.source == "process"
+    assert seen["response_time"] >= 20.0
+    assert seen["Descriptors"] is None or seen["Descriptors"] > 0
+    assert dashboard.serve() == url
+    assert dashboard.remove_metric("Descriptors")
+
+
+def test_frames_come_from_the_own_page(dashboard: PerformanceDashboard) -> None:
+    """The live stream tells this process's seconds."""
+    address = urlsplit(dashboard.serve())
+    with socket.create_connection((address.hostname, address.port), timeout=10) as line:
+        line.sendall(f"GET /_slipstream/dashboard/live HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode())
+        said = b""
+        while b"event: frame" not in said:
+            said += line.recv(65536)
+
+    assert b"text/event-stream" in said
+
+
+def test_other_names_are_refused(dashboard: PerformanceDashboard) -> None:
+    """A foreign page that has its name resolve to loopback reads nothing; nobody adds from outside."""
+    url = dashboard.serve()
+
+    assert get(url, "/_slipstream/dashboard", Host="evil.example")[0] == 400
+    assert get(url, "/_slipstream/dashboard/series?from=2&to=1")[0] == 400
+
+
+def test_mistakes_are_told(dashboard: PerformanceDashboard) -> None:
+    """An unknown metric, a condition that is none, a port that is taken."""
+    with pytest.raises(BadRequest):
+        dashboard.add_metric("CPU", "cpu_usge", "%")
+    with pytest.raises(BadRequest):
+        dashboard.add_alert("CPU", "cpu_usage >")
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigurationError):
+        dashboard.serve(taken.getsockname()[1])
+
+
+def test_alert_is_watched_here(dashboard: PerformanceDashboard) -> None:
+    """What is watched stands in the snapshot."""
+    rule = dashboard.add_alert("High CPU Usage", "cpu_usage > 80")
+
+    assert rule.expanded == "avg of cpu_usage over 1 min > 80 %"
+    assert [each.name for each in dashboard.snapshot().alerts] == ["High CPU Usage"]

@@ -1,0 +1,156 @@
+"""The CPU profiler names the line that burns, whatever holds the interpreter, and leaves the idle alone."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from slipstream.core.errors import BadRequest
+from slipstream.profiling import CpuProfile, CpuProfiler
+
+
+def burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(100))
+
+
+def hold(seconds: float) -> None:
+    """One call into C that holds the interpreter's lock all the time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(5_000_000))
+
+
+@pytest.fixture
+def profiler() -> Iterator[CpuProfiler]:
+    made = CpuProfiler(hertz=200)
+    yield made
+    made.stop()
+
+
+def while_looking(profiler: CpuProfiler, work: object) -> CpuProfile:
+    assert callable(work)
+    profiler.profile_cpu()
+    work()
+    return profiler.profile_cpu()
+
+
+def test_the_first_call_begins(profiler: CpuProfiler) -> None:
+    """It does not block and says that nothing was sampled yet; the next one has something."""
+    assert str(profiler.profile_cpu()) == "nothing sampled yet"
+    burn(0.2)
+    profile = profiler.profile_cpu()
+
+    assert "burn" in str(profile)
+    assert profile.looks > 0
+
+
+def test_the_burner_is_named(profiler: CpuProfiler) -> None:
+    """With its file, and with nearly all of the time."""
+    profile = while_looking(profiler, lambda: burn(0.4))
+
+    top = profile.functions()[0]
+    assert top.name.startswith("burn (")
+    assert "test_cpu_profiler.py" in top.name
+    assert top.total_seconds > 0.7 * profile.cpu_seconds
+    assert 0.3 < profile.cpu_seconds < 0.8
+
+
+def test_a_call_that_holds_the_lock_weighs_its_whole_time(profiler: CpuProfiler) -> None:
+    """Nobody could look meanwhile: the next look makes up for it."""
+    profile = while_looking(profiler, lambda: hold(0.5))
+
+    held = next(spot for spot in profile.functions() if spot.name.startswith("hold"))
+    assert held.total_seconds > 0.7 * 0.5
+
+
+def test_waiting_threads_weigh_nothing(profiler: CpuProfiler) -> None:
+    """A thread that sleeps is not where the CPU time goes."""
+    over = threading.Event()
+    waiter = threading.Thread(target=over.wait)
+    waiter.start()
+    try:
+        profile = while_looking(profiler, lambda: burn(0.3))
+    finally:
+        over.set()
+        waiter.join()
+
+    assert not any("wait" in spot.name and spot.self_seconds > 0.02 for spot in profile.functions())
+
+
+def test_threads_may_come_and_go(profiler: CpuProfiler) -> None:
+    """Thousands of short-lived ones while it looks."""
+    profiler.profile_cpu()
+    for _ in range(50):
+        threads = [threading.Thread(target=burn, args=(0.0002,)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    profile = profiler.profile_cpu()
+
+    assert profile.cpu_seconds > 0
+
+
+def test_samples_name_the_task() -> None:
+    """In a coroutine's profile the tasks are told apart."""
+
+    async def task(seconds: float) -> None:
+        for _ in range(10):
+            burn(seconds / 10)
+            await asyncio.sleep(0)
+
+    async def main() -> CpuProfile:
+        profiler = CpuProfiler(hertz=500)
+        tasks = [
+            asyncio.create_task(task(0.3), name="request large"),
+            asyncio.create_task(task(0.05), name="request small"),
+        ]
+        profile = await profiler.aprofile_cpu(0.2)
+        await asyncio.gather(*tasks)
+        return profile
+
+    tasks = asyncio.run(main()).tasks()
+
+    assert tasks["request large"] > tasks["request small"] > 0
+
+
+def test_a_window_does_not_stop_a_loop(profiler: CpuProfiler) -> None:
+    """The blocking form is refused in a coroutine, with a hint; seconds have bounds."""
+
+    async def main() -> None:
+        with pytest.raises(BadRequest, match="event loop") as refusal:
+            profiler.profile_cpu(seconds=1)
+        assert "aprofile_cpu" in refusal.value.hint
+
+    asyncio.run(main())
+    for seconds in (0, -1, 1e9):
+        with pytest.raises(BadRequest):
+            profiler.profile_cpu(seconds=seconds)
+    with pytest.raises(BadRequest):
+        CpuProfiler(hertz=0)
+
+
+def test_exports(profiler: CpuProfiler) -> None:
+    """Collapsed stacks and speedscope weigh as much as the profile."""
+    profile = while_looking(profiler, lambda: burn(0.2))
+
+    collapsed = sum(int(line.rpartition(" ")[2]) for line in profile.to_collapsed().splitlines())
+    scope = json.loads(profile.to_speedscope())
+    assert collapsed == pytest.approx(profile.cpu_seconds * 1e6, rel=0.01)
+    assert sum(scope["profiles"][0]["weights"]) == pytest.approx(profile.cpu_seconds * 1e9)
+    assert any(frame["name"] == "burn" for frame in scope["shared"]["frames"])
+
+
+def test_it_ends() -> None:
+    """`stop` ends the thread and gives what was left; a second one is harmless."""
+    profiler = CpuProfiler()
+    profiler.profile_cpu()
+    burn(0.1)
+    assert profiler.stop().cpu_seconds > 0
+    assert profiler.stop().looks == 0
+    assert not [thread for thread in threading.enumerate() if thread.name == "slipstream-cpu-profiler"]

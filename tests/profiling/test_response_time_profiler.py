@@ -1,0 +1,369 @@
+"""The step profiler: what is timed, what is kept apart, and which step is named."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from slipstream.core import clock
+from slipstream.core.errors import BadRequest
+from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, OTHER, SPANS_MAX
+from slipstream.profiling import ResponseTimeProfiler
+from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_speedscope
+from slipstream.profiling.rendering import waterfall
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000_000
+
+    def pass_ms(self, ms: float) -> None:
+        self.now_ns += int(ms * 1e6)
+
+
+@pytest.fixture
+def time_() -> Iterator[Clock]:
+    driven = Clock()
+    with clock.driven_by(lambda: driven.now_ns):
+        yield driven
+
+
+def test_nothing_recorded() -> None:
+    """An empty profile says so and names no bottleneck."""
+    data = ResponseTimeProfiler().get_profile_data()
+
+    assert str(data) == "nothing recorded"
+    assert (data.calls, data.bottleneck, data.step_timings) == (0, None, {})
+
+
+def test_steps_of_a_function(time_: Clock) -> None:
+    """Totals, counts, own time, percentiles and the bottleneck, in milliseconds."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    def answer() -> str:
+        with profiler.step("search"):
+            time_.pass_ms(10)
+        with profiler.step("model", waits_for="upstream"):
+            time_.pass_ms(70)
+            with profiler.step("parse"):
+                time_.pass_ms(10)
+        time_.pass_ms(10)
+        return "done"
+
+    assert [answer(), answer()] == ["done", "done"]
+    data = profiler.get_profile_data()
+
+    model = data.step_timings["model"]
+    assert (float(model), model.count, model.self_ms) == (160.0, 2, 140.0)
+    assert model.p95 == pytest.approx(80, rel=0.011)
+    assert data.bottleneck == "model"
+    assert data.bottleneck.share == pytest.approx(0.7)
+    assert list(data.step_timings) == ["model", "search", "parse"]
+    shares = {step.step: step.share for step in data.critical_path}
+    assert shares == pytest.approx({"model": 0.7, "search": 0.1, "parse": 0.1, "answer (own time)": 0.1})
+    assert data.waits["upstream"] == pytest.approx(0.7)
+    assert "Bottleneck: model" in str(data)
+
+
+def test_the_tail_is_explained_not_the_mean(time_: Clock) -> None:
+    """A step that is always long is not what makes slow calls slow."""
+    profiler = ResponseTimeProfiler()
+    for number in range(200):
+        with profiler.step("call"):
+            with profiler.step("model"):
+                time_.pass_ms(100)
+            with profiler.step("lock"):
+                time_.pass_ms(90 if number % 10 == 0 else 1)
+
+    data = profiler.get_profile_data()
+
+    assert data.bottleneck == "lock"
+    assert data.tail[0].step == "lock"
+    assert data.tail[0].variance == pytest.approx(1.0)
+    assert data.tail[0].mean_share < 0.1
+
+
+def test_no_step_stands_out(time_: Clock) -> None:
+    """Two that take the same: none is named, and it is said why."""
+    profiler = ResponseTimeProfiler()
+    with profiler.step("call"):
+        for name in ("one", "two"):
+            with profiler.step(name):
+                time_.pass_ms(10)
+
+    data = profiler.get_profile_data()
+
+    assert data.bottleneck is None
+    assert "share it" in data.reason
+
+
+def test_concurrent_tasks_are_kept_apart() -> None:
+    """Each call has its own steps, however they interleave."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    async def answer(name: str) -> None:
+        with profiler.step(name):
+            await asyncio.sleep(0)
+            async with profiler.step(f"{name} inner"):
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(*(answer(f"step {number}") for number in range(50)))
+
+    asyncio.run(main())
+    data = profiler.get_profile_data()
+
+    assert data.calls == 50
+    for trace in data.traces:
+        (step,) = trace.root.children
+        assert [child.name for child in step.children] == [f"{step.name} inner"]
+
+
+def test_a_task_started_in_a_step_belongs_to_it() -> None:
+    """And the path of the call goes through the one that ended last."""
+    profiler = ResponseTimeProfiler()
+
+    async def fetch(name: str, seconds: float) -> None:
+        with profiler.step(name):
+            await asyncio.sleep(seconds)
+
+    @profiler.profile_response_time
+    async def answer() -> None:
+        with profiler.step("fetch"):
+            await asyncio.gather(fetch("short", 0.001), fetch("long", 0.05))
+
+    asyncio.run(answer())
+    data = profiler.get_profile_data()
+
+    (step,) = data.traces[0].root.children
+    assert {child.name for child in step.children} == {"short", "long"}
+    assert data.bottleneck == "long"
+
+
+def test_threads_are_kept_apart() -> None:
+    """Steps of threads that know nothing of each other are calls of their own."""
+    profiler = ResponseTimeProfiler()
+
+    def work() -> None:
+        for _ in range(100):
+            with profiler.step("outer"), profiler.step("inner"):
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    data = profiler.get_profile_data()
+
+    assert data.calls == 800
+    assert data.step_timings["inner"].count == 800
+
+
+def test_exceptions_and_cancellation_pass_and_are_noted() -> None:
+    """The call fails as it did, its steps end, the next call is a new one."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    async def answer(seconds: float) -> None:
+        with profiler.step("wait"):
+            await asyncio.sleep(seconds)
+            raise LookupError
+
+    async def main() -> None:
+        with pytest.raises(LookupError):
+            await answer(0)
+        task = asyncio.create_task(answer(60))
+        await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        assert task.cancelled()
+
+    asyncio.run(main())
+    data = profiler.get_profile_data()
+
+    assert sorted(trace.root.error for trace in data.traces) == ["CancelledError", "LookupError"]
+    assert data.step_timings["wait"].errors == 2
+    assert profiler.current.get() is None
+
+
+def test_a_stream_ends_at_its_last_item(time_: Clock) -> None:
+    """The first item is an event; what its reader does between the items is no step of the stream."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    async def stream() -> AsyncIterator[int]:
+        with profiler.step("produce"):
+            for number in range(3):
+                time_.pass_ms(10)
+                yield number
+
+    async def main() -> list[int]:
+        found = []
+        async for item in stream():
+            found.append(item)
+            with profiler.step("reader"):
+                time_.pass_ms(1)
+        return found
+
+    assert asyncio.run(main()) == [0, 1, 2]
+    data = profiler.get_profile_data()
+
+    streams = [trace.root for trace in data.traces if trace.root.name.endswith("stream")]
+    assert [child.name for child in streams[0].children] == ["produce"]
+    assert streams[0].first_ns - streams[0].start_ns == 10_000_000
+    assert streams[0].duration_ns == 33_000_000
+    assert sum(trace.root.name == "reader" for trace in data.traces) == 3
+
+
+def test_generators_are_generators(time_: Clock) -> None:
+    """`send`, `throw` and what it returns work as ever; leaving early ends the call without an error."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    def echo() -> Iterator[str]:
+        heard = ""
+        while heard != "end":
+            try:
+                heard = yield heard
+            except KeyError:
+                heard = "thrown"
+        return "bye"
+
+    talk = echo()
+    assert [next(talk), talk.send("a"), talk.throw(KeyError("x"))] == ["", "a", "thrown"]
+    with pytest.raises(StopIteration, match="bye"):
+        talk.send("end")
+    left = echo()
+    next(left)
+    left.close()
+    data = profiler.get_profile_data()
+
+    assert data.calls == 2
+    assert [trace.root.error for trace in data.traces] == ["", ""]
+
+
+def test_memory_is_bounded() -> None:
+    """A million steps, any depth and any number of names: sums stay right, trees stay small."""
+    profiler = ResponseTimeProfiler()
+    many = SPANS_MAX * 3
+
+    def down(depth: int) -> None:
+        if depth:
+            with profiler.step("down"):
+                down(depth - 1)
+
+    with profiler.step("call"):
+        for number in range(many):
+            with profiler.step(f"step {number % (NAMES_MAX * 2)}"):
+                pass
+    data = profiler.get_profile_data()
+    assert sum(timing.count for timing in data.step_timings.values()) == many
+    assert max(trace.size for trace in data.traces) <= SPANS_MAX
+    assert len(data.step_timings) <= NAMES_MAX + 1
+    assert OTHER in data.step_timings
+    assert data.not_kept > 0
+    assert str(data)
+
+    profiler.reset()
+    down(DEPTH_MAX * 2)
+    data = profiler.get_profile_data()
+    assert data.step_timings["down"].count + data.calls == DEPTH_MAX * 2
+    assert data.not_kept == DEPTH_MAX - 1
+    assert str(data)
+
+
+def test_a_step_may_end_twice_or_never() -> None:
+    """Neither breaks the program nor the profile."""
+    profiler = ResponseTimeProfiler()
+    step = profiler.step("twice")
+    with step:
+        pass
+    step.__exit__(None, None, None)
+    with profiler.step("call"):
+        profiler.step("never").__enter__()
+    data = profiler.get_profile_data()
+
+    assert data.calls == 2
+    assert data.late == 1
+
+
+def test_what_cannot_be_timed_is_refused() -> None:
+    """With a word on what is right."""
+    profiler = ResponseTimeProfiler()
+    for name in ("", 5, None):
+        with pytest.raises(BadRequest, match="name"):
+            profiler.step(name)  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match="wait for"):
+        profiler.step("a", waits_for="godot")
+    with pytest.raises(BadRequest, match="Only a function"):
+        profiler.profile_response_time(5)  # type: ignore[arg-type,type-var]
+
+
+def test_it_may_be_used_under_several_loops() -> None:
+    """Made at import time, used under two `asyncio.run` and from a thread."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    async def answer() -> None:
+        with profiler.step("wait"):
+            await asyncio.sleep(0)
+
+    asyncio.run(answer())
+    thread = threading.Thread(target=lambda: asyncio.run(answer()))
+    thread.start()
+    thread.join()
+    asyncio.run(answer())
+
+    assert profiler.get_profile_data().step_timings["wait"].count == 3
+
+
+def test_exports_hold_every_step() -> None:
+    """Speedscope's events nest, Chrome's events lie within their lanes, collapsed stacks add up."""
+    profiler = ResponseTimeProfiler()
+
+    async def part(name: str) -> None:
+        with profiler.step(name):
+            await asyncio.sleep(0.002)
+
+    @profiler.profile_response_time
+    async def answer() -> None:
+        with profiler.step("a;b"):
+            time.sleep(0.002)
+        await asyncio.gather(part("left"), part("right"))
+
+    asyncio.run(answer())
+    traces = profiler.get_profile_data().traces
+
+    scope = json.loads(to_speedscope(traces))
+    (profile,) = scope["profiles"]
+    open_frames: list[int] = []
+    at = 0
+    for event in profile["events"]:
+        assert event["at"] >= at
+        at = event["at"]
+        if event["type"] == "O":
+            open_frames.append(event["frame"])
+        else:
+            assert open_frames.pop() == event["frame"]
+    assert not open_frames
+    assert {frame["name"] for frame in scope["shared"]["frames"]} >= {"a;b", "left"}
+
+    events = [event for event in json.loads(to_chrome_trace(traces))["traceEvents"] if event["ph"] == "X"]
+    assert sorted(event["name"] for event in events)[:1] == ["a;b"]
+    assert len(events) == 4
+    lanes = {event["name"]: event["tid"] for event in events}
+    assert lanes["left"] != lanes["right"]
+
+    lines = to_collapsed(traces).splitlines()
+    assert any("a:b" in line for line in lines)
+    assert "left" in waterfall(traces[0])
