@@ -7,6 +7,7 @@ import bisect
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from slipstream.config.settings import Settings
 from slipstream.core.record import Record
@@ -91,6 +92,18 @@ class Evidence(Struct, frozen=True):
         first = self.flows[0].record.arrived_wall_ns
         last = max(each.record.arrived_wall_ns + each.record.duration_ns for each in self.flows)
         return max(1e-9, (last - first) / 1e9)
+
+    def whole(self) -> "Evidence":
+        """The same without the onset: what came before it belongs to the rest.
+
+        A queue that grows is slow from some moment on, though nothing has changed but its length.
+        """
+        answers = {
+            name: (*self.answers_before.get(name, ()), *self.answers.get(name, ()))
+            for name in self.answers_before.keys() | self.answers.keys()
+        }
+        flows = (*self.before, *self.flows)
+        return replace(self, flows=flows, before=(), onset=None, answers=answers, answers_before={})
 
     def at(self, upstream: str) -> list[Flow]:
         """The requests that were last at an upstream."""

@@ -17,7 +17,9 @@ from slipstream.core.errors import SlipstreamError
 from slipstream.core.pool import PoolLimits
 from slipstream.doctor.change import changed
 from slipstream.doctor.checks.blocked_loop import NAME as BLOCKED
+from slipstream.doctor.checks.small_cap import NAME as SMALL_CAP
 from slipstream.doctor.checks.starved_local import LOCAL
+from slipstream.doctor.checks.starved_local import NAME as STARVED
 from slipstream.doctor.evidence import UNEXPLAINED_NS_MIN, Evidence, Flow
 from slipstream.doctor.finding import Finding, Fix
 from slipstream.doctor.outcome import Interval, Outcome, block_length, blocks, interval, outcome, took
@@ -42,6 +44,9 @@ OFF_MAX = 0.35
 
 CPU_SECONDS = 150e-6
 """What the gateway spends on a request, where no record says it."""
+
+QUEUEING = frozenset({SMALL_CAP, STARVED})
+"""Causes that make a queue grow: replayed from its beginning, or it would start empty."""
 
 _FOREVER_NS = 10**15
 
@@ -103,6 +108,8 @@ def predict(
     evidence: Evidence, finding: Finding, fix: Fix, *, seed: int = 0, replays: int = REPLAYS
 ) -> Prediction | str:
     """What `fix` would bring, or why that cannot be said."""
+    if finding.check in QUEUEING:
+        evidence = evidence.whole()
     flows = evidence.flows[-REQUESTS_MAX:]
     settings = evidence.settings
     is_loop = finding.check == BLOCKED

@@ -177,4 +177,4 @@ class ReplayedReply:
             await asyncio.sleep(self.drawn.rest / pieces)
             yield Chunk((_TOKEN,), clock.monotonic_ns())
         last = msgspec.json.encode({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
-        yield Chunk((b"data: %b\n\ndata: [DONE]\n\n" % last,), clock.monotonic_ns())
+        yield Chunk((b"data: %b\n\n" % last, b"data: [DONE]\n\n"), clock.monotonic_ns())
