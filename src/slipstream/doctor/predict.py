@@ -48,6 +48,9 @@ CPU_SECONDS = 150e-6
 QUEUEING = frozenset({SMALL_CAP, STARVED})
 """Causes that make a queue grow: replayed from its beginning, or it would start empty."""
 
+GAIN_MIN = 0.03
+"""A fix that gains less is none."""
+
 _FOREVER_NS = 10**15
 
 
@@ -86,21 +89,31 @@ class Advice(Struct, frozen=True):
 
 def advise(evidence: Evidence, finding: Finding, *, seed: int = 0, replays: int = REPLAYS) -> Advice | None:
     """The best of a finding's fixes by its predicted p95; None where it has none."""
-    advices: list[Advice] = []
+    refused: list[Advice] = []
+    tried: list[tuple[float, Fix]] = []
     for fix in finding.fixes:
+        found = predict(evidence, finding, fix, seed=seed, replays=1)
+        if isinstance(found, str):
+            refused.append(Advice(fix, None, found))
+        else:
+            tried.append((_height(found), fix))
+    for _, fix in sorted(tried, key=lambda each: each[0]):
         found = predict(evidence, finding, fix, seed=seed, replays=replays)
         if isinstance(found, str):
-            advices.append(Advice(fix, None, found))
+            refused.append(Advice(fix, None, found))
+        elif found.gain >= GAIN_MIN or found.then.failed_share < found.now.failed_share - GAIN_MIN:
+            return Advice(fix, found)
         else:
-            advices.append(Advice(fix, found))
-    told = [each for each in advices if each.prediction is not None]
-    if told:
-        return min(told, key=lambda each: _height(each.prediction))
-    return advices[0] if advices else None
+            return Advice(_nothing_helps(finding, fix), None, f"its best setting would gain {found.gain:.0%}")
+    return refused[0] if refused else None
 
 
-def _height(prediction: Prediction | None) -> float:
-    assert prediction is not None
+def _nothing_helps(finding: Finding, fix: Fix) -> Fix:
+    text = f"no setting here helps: look at {finding.subject} itself"
+    return Fix("", "", "", text, is_live=False) if fix.setting else fix
+
+
+def _height(prediction: Prediction) -> float:
     return prediction.then.p95 * (1.0 + 4.0 * prediction.then.failed_share)
 
 
@@ -121,9 +134,9 @@ def predict(
         other = changed(settings, fix.setting, fix.after) if fix.setting else settings
     except SlipstreamError as error:
         return str(error)
-    missing = [name for name, seen in _seen(flows, evidence).items() if not fitted(seen).is_known]
-    if missing:
-        return f"too few answers of {', '.join(missing)} to model its times"
+    everything = [each for seen in _seen(flows, evidence).values() for each in seen]
+    if not fitted(everything).is_known:
+        return "there are too few answers to model how long they take"
     pairs: list[tuple[Replayed, Replayed]] = []
     for at in range(replays):
         traffic = traffic_of(evidence, flows, settings, sample=seed * 1000 + at)
@@ -183,9 +196,15 @@ def traffic_of(evidence: Evidence, flows: Sequence[Flow], settings: Settings, *,
     start_ns = records[0].arrived_wall_ns
     seen = _seen(flows, evidence)
     served = {}
+    together: dict[str, int] = {}
+    for flow in flows:
+        if flow.visit is not None:
+            together[flow.visit.upstream] = max(flow.visit.together, together.get(flow.visit.upstream, 1))
+    everything = fitted([each for observed in seen.values() for each in observed])
     for name, observed in seen.items():
-        drawn = [observed[at] for at in _places(len(observed), chance)]
-        times = replace(fitted(drawn), together_max=max(int(each.together) for each in observed))
+        drawn = fitted([observed[at] for at in _places(len(observed), chance)])
+        times = next((each for each in (drawn, fitted(observed)) if each.is_known), everything)
+        times = replace(times, together_max=together[name])
         served[name] = Served(times, refusing(records, name), _limits(settings, name))
     output = {name: statistics.fmean(each.output for each in observed) for name, observed in seen.items()}
     spent = [record.gateway_cpu_ns / 1e9 for record in records if record.gateway_cpu_ns is not None]

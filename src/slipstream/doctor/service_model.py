@@ -15,7 +15,7 @@ from slipstream.core.record import Record
 from slipstream.doctor.least_squares import fit, value
 from slipstream.doctor.times import Visit, is_answered, parts_of, quantile
 
-OBSERVED_MIN = 20
+OBSERVED_MIN = 12
 """With fewer answers of a kind an upstream's times are not known."""
 
 BYTES_PER_TOKEN = 4.0

@@ -17,7 +17,7 @@ from slipstream.doctor.service_model import Observation, ServiceModel, fitted
 NAME = "slow_upstream"
 
 ANSWERS_MIN = 8
-RATIO_MIN = 1.5
+RATIO_MIN = 1.3
 """So many times as long as expected, in the middle of all its answers …"""
 
 Z_MIN = 4.0
