@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+import msgspec
 from msgspec import Struct
 
 from slipstream.config import paths
@@ -32,6 +33,9 @@ from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
 
 log = logging.getLogger(__name__)
+
+RETIRE_SECONDS = 0.2
+"""How often an upstream that was replaced is asked whether it is done."""
 
 DISCOVER_RETRY_SECONDS = 5.0
 """How soon it is asked again after it did not answer."""
@@ -77,7 +81,8 @@ class Parts:
         self._settings = settings
         self._local_address = local_address
         self._models: list[tuple[str, str, Model]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._warned: list[tuple[str, str]] = []
 
     def add(self, owner: str, backend: str, model: Model, targets: list[Target]) -> None:
@@ -85,11 +90,40 @@ class Parts:
         self._models.append((owner, backend, model))
         self.catalog.offer(owner, targets)
 
+    def renew(self, settings: Settings) -> None:
+        """Take other upstreams and other patience while serving; nothing that is under way is dropped.
+
+        An upstream whose connections are to differ gets new ones; the old serve what they have and are
+        closed then. What is known of endpoints is kept. Raises `ConfigurationError`, having changed nothing.
+        """
+        before, after = self._settings.models.upstreams, settings.models.upstreams
+        made = {
+            name: _openai(name, each, settings.models, counters=self.way.flights.counters)
+            for name, each in after.items()
+            if name not in before or _connects(before[name]) != _connects(each)
+        }
+        self._settings = settings
+        flights = self.way.flights
+        flights.patience = flights.attempts.patience = _patience(settings.models)
+        for name in before.keys() - after.keys() | made.keys() & before.keys():
+            self._retire(name)
+        for name, model in made.items():
+            self._models.append((name, "openai", model))
+            if not after[name].models:
+                self._discover_soon(name, model)
+        for name in before.keys() - after.keys():
+            self.catalog.offer(name, ())
+        for name, _, serving in self._models:
+            if name in after:
+                each = after[name]
+                known = self.catalog.offered(name) if name in before else ()
+                self.catalog.offer(name, targets(serving, each.models or known or ("*",), each))
+
     def start(self) -> None:
         """Begin what runs beside the requests: asking upstreams for their models."""
         for owner, _, model in self._models:
             if isinstance(model, OpenAIUpstream) and not self._settings.models.upstreams[owner].models:
-                self._tasks.append(asyncio.get_running_loop().create_task(self._discover(owner, model)))
+                self._discover_soon(owner, model)
 
     def loading(self) -> list[str]:
         """Names of the models that are configured and cannot answer yet."""
@@ -127,12 +161,38 @@ class Parts:
 
     async def aclose(self) -> None:
         """Stop and let go of everything."""
-        for task in self._tasks:
+        tasks = [*self._tasks.values(), *self._closing]
+        for task in tasks:
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         for _, _, model in self._models:
+            await model.aclose()
+
+    def _discover_soon(self, owner: str, upstream: OpenAIUpstream) -> None:
+        self._tasks[owner] = asyncio.get_running_loop().create_task(self._discover(owner, upstream))
+
+    def _retire(self, owner: str) -> None:
+        """Give an upstream nothing new to do, and close it when it is done."""
+        task = self._tasks.pop(owner, None)
+        if task is not None:
+            task.cancel()
+        for each in [each for each in self._models if each[0] == owner]:
+            self._models.remove(each)
+            closing = asyncio.get_running_loop().create_task(self._close_when_idle(each[2]))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _close_when_idle(self, model: Model) -> None:
+        assert isinstance(model, OpenAIUpstream)
+        try:
+            async with asyncio.timeout(self.way.flights.patience.total_seconds):
+                while model.is_busy:  # noqa: ASYNC110 (it ends by many ways, and this is seldom)
+                    await asyncio.sleep(RETIRE_SECONDS)
+        except TimeoutError:
+            log.warning("the upstream %s still had requests when its time was over", model.name)
+        finally:
             await model.aclose()
 
     def _infos(self) -> Iterator[ModelInfo]:
@@ -198,15 +258,7 @@ def build_parts(
         settings, sink=sink, counters=counters, keyring=keyring, local_address=local_address, salt=salt
     )
     for name, upstream in models.upstreams.items():
-        model = OpenAIUpstream(
-            name,
-            upstream,
-            connect_seconds=models.connect_seconds,
-            event_bytes=models.event_bytes,
-            answer_bytes=models.answer_bytes,
-            key=(upstream_keys or {}).get(name, ""),
-            counters=counters,
-        )
+        model = _openai(name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters)
         parts.add(name, "openai", model, targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
@@ -252,6 +304,25 @@ def bare_parts(
     flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
     way = Way(Admit(keyring), flights, sink, salt or os.urandom(16), price_book(settings).cost)
     return Parts(settings, way, catalog, local_address)
+
+
+def _openai(
+    name: str, upstream: Upstream, models: Models, *, counters: Counters, key: str = ""
+) -> OpenAIUpstream:
+    return OpenAIUpstream(
+        name,
+        upstream,
+        connect_seconds=models.connect_seconds,
+        event_bytes=models.event_bytes,
+        answer_bytes=models.answer_bytes,
+        key=key,
+        counters=counters,
+    )
+
+
+def _connects(upstream: Upstream) -> Upstream:
+    """What an upstream's connections depend on: all but how much of the traffic it gets, and of what."""
+    return msgspec.structs.replace(upstream, weight=1.0, caches_prompts=False)
 
 
 def _patience(models: Models) -> Patience:

@@ -344,6 +344,14 @@ class LoadTesting(Section, frozen=True, kw_only=True):
     kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
 
 
+class Profiling(Section, frozen=True, kw_only=True):
+    """What is watched of the server's own code."""
+
+    stalls: Annotated[
+        bool, Meta(description="Watch for code that holds a worker's event loop, and name its line.")
+    ] = True
+
+
 class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
@@ -353,6 +361,7 @@ class Settings(Section, frozen=True, kw_only=True):
     record: Recording = Recording()
     monitoring: Monitoring = Monitoring()
     alerts: Alerts = Alerts()
+    profiling: Profiling = Profiling()
     slo: Annotated[
         dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
     ] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The whole of what the doctor says, made of the evidence alone. Pure: the same records, the same words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -40,7 +40,7 @@ class Diagnosis(Struct, frozen=True):
 
 
 def diagnose(
-    evidence: Evidence, *, seed: int = 0, replays: int = REPLAYS, records: "dict[str, str] | None" = None
+    evidence: Evidence, *, seed: int = 0, replays: int = REPLAYS, records: Mapping[str, str] | None = None
 ) -> Diagnosis:
     """Symptoms, causes with their fixes, and what is ruled out. `records`: the ledger's word by class."""
     flows = evidence.flows

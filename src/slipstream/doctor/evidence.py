@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from slipstream.config.settings import Settings
 from slipstream.core.record import Record
+from slipstream.core.stalls import StallSeen
 from slipstream.doctor.onset import Onset, onset
 from slipstream.doctor.service_model import Observation, observations
 from slipstream.doctor.times import Parts, Visit, gap_of, parts_of, quantile, visits
@@ -35,15 +36,6 @@ AFTER_NS = 30_000_000
 """What arrives so soon after a stall had been there before, nobody knows for how long."""
 
 
-class StallSeen(Struct, frozen=True):
-    """One time that a worker's event loop stood still; `place` is the line that held it, where known."""
-
-    wall_ns: int
-    """When it was over."""
-    seconds: float
-    place: str = ""
-
-
 class Flow(Struct, frozen=True):
     """One request with its parts, and its visit to an upstream if there was one."""
 
@@ -62,7 +54,7 @@ class Evidence(Struct, frozen=True):
         slow: the slow ones among `flows`.
         answers: of each upstream, what it gave.
         stalls: of the workers' event loops, since the onset.
-        connections_by_worker: how many workers share the settings that hold for each of them.
+        settings: those in force; what they say of connections holds for each worker.
     """
 
     flows: tuple[Flow, ...]

@@ -6,6 +6,7 @@ because it turns people away.
 
 import math
 import random
+import statistics
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -23,15 +24,20 @@ class Took(Struct, frozen=True):
     at: float
     seconds: float
     is_served: bool
+    cost: float | None = None
 
 
 class Outcome(Struct, frozen=True):
-    """What clients meet: seconds, and answers a second of the time it all took."""
+    """What clients meet: seconds, answers a second of the time it all took, and dollars a request.
+
+    `cost` is None where no price is known.
+    """
 
     p50: float
     p95: float
     throughput: float
     failed_share: float
+    cost: float | None = None
 
 
 class Interval(Struct, frozen=True):
@@ -49,7 +55,12 @@ def took(records: Sequence[Record]) -> list[Took]:
     """What clients met, in the order of the records; those that left by themselves are left out."""
     first = min((record.arrived_wall_ns for record in records), default=0)
     return [
-        Took((record.arrived_wall_ns - first) / 1e9, record.duration_ns / 1e9, record.outcome == "served")
+        Took(
+            (record.arrived_wall_ns - first) / 1e9,
+            record.duration_ns / 1e9,
+            record.outcome == "served",
+            record.cost,
+        )
         for record in records
         if record.outcome != "aborted"
     ]
@@ -60,6 +71,7 @@ def outcome(requests: Sequence[Took]) -> Outcome:
     longest = max((each.seconds for each in requests), default=0.0)
     times = [each.seconds if each.is_served else max(longest, 1e-9) for each in requests]
     served = sum(each.is_served for each in requests)
+    costs = [each.cost for each in requests if each.cost is not None]
     ends = [each.at + each.seconds for each in requests]
     span = max(ends, default=0.0) - min((each.at for each in requests), default=0.0)
     return Outcome(
@@ -67,6 +79,7 @@ def outcome(requests: Sequence[Took]) -> Outcome:
         quantile(times, 0.95),
         served / max(span, 1e-9),
         1.0 - served / max(1, len(requests)),
+        statistics.fmean(costs) if costs else None,
     )
 
 

@@ -166,9 +166,7 @@ def _summed(flows: Sequence[Flow], pairs: Sequence[tuple[Replayed, Replayed]], s
             drawn.append(outcome([second[at] for at in _places(len(second), chance)]))
             base = outcome([first[at] for at in _places(len(first), chance)])
             gains.append(1.0 - drawn[-1].p95 / max(base.p95, 1e-9))
-    middle = Outcome(
-        *(statistics.median(getattr(each, name) for each in after) for name in Outcome.__struct_fields__)
-    )
+    middle = _middle(after)
     return Prediction(
         now=now,
         then=middle,
@@ -179,6 +177,17 @@ def _summed(flows: Sequence[Flow], pairs: Sequence[tuple[Replayed, Replayed]], s
         gain_interval=interval(gains),
         replay_error=off,
         requests=len(flows),
+    )
+
+
+def _middle(outcomes: Sequence[Outcome]) -> Outcome:
+    costs = [each.cost for each in outcomes if each.cost is not None]
+    return Outcome(
+        statistics.median(each.p50 for each in outcomes),
+        statistics.median(each.p95 for each in outcomes),
+        statistics.median(each.throughput for each in outcomes),
+        statistics.median(each.failed_share for each in outcomes),
+        statistics.median(costs) if costs else None,
     )
 
 
@@ -222,6 +231,16 @@ def _seen(flows: Sequence[Flow], evidence: Evidence) -> dict[str, list[Observati
     """Every upstream that gave an answer to one of `flows`, with all its answers."""
     used = {flow.record.upstream for flow in flows if is_answered(flow.record)}
     return {name: list(answers) for name, answers in evidence.answers.items() if name in used}
+
+
+def asked_of(evidence: Evidence) -> tuple[Asked, ...]:
+    """The requests of a window, to be sent again; those whose clients left are asked for in full."""
+    flows = evidence.flows[-REQUESTS_MAX:]
+    output = {
+        name: statistics.fmean(each.output for each in seen) for name, seen in _seen(flows, evidence).items()
+    }
+    start_ns = flows[0].record.arrived_wall_ns if flows else 0
+    return tuple(_asked(flow, start_ns, output, is_busy=False) for flow in flows)
 
 
 def _unblocked(traffic: Traffic) -> Traffic:

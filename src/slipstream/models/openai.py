@@ -85,6 +85,11 @@ class OpenAIUpstream:
         """The name of the upstream in the settings."""
         return self._name
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return self._client.is_busy
+
     async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
         """Send the request as it is; of a stream ask for its usage too."""
         if request.stream and not request.include_usage:

@@ -156,6 +156,12 @@ class HttpClient:
         if self._pool is not None:
             await self._pool.close()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way or waits for a connection."""
+        now = self.snapshot()
+        return now.in_use + now.opening + now.waiting > 0
+
     def snapshot(self) -> PoolSnapshot:
         """The connections as they are now, and what was counted."""
         return self._pool.snapshot() if self._pool is not None else PoolSnapshot()

@@ -101,6 +101,11 @@ class ProxiedClient:
                 self._asking.discard(place)
         return ProxiedResponse(response, lambda: self._asking.discard(place))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way or waits for a connection."""
+        return bool(self._asking)
+
     async def aclose(self) -> None:
         """Close every connection at once."""
         self._is_closed = True

@@ -9,6 +9,7 @@ import msgspec
 
 from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
+from slipstream.core.stalls import StallSeen
 from slipstream.models.local_process import LocalAddress
 
 
@@ -81,5 +82,18 @@ class Status(Message, frozen=True):
     """What it knows of each upstream's models; those that do not take requests come first."""
 
 
-ToWorker = Begin | Keys | Local | Drain
-FromWorker = Ready | Leaving | Refused | Records | Status
+class Renew(Message, frozen=True):
+    """Supervisor: other settings hold from now on, as far as they can change while it serves."""
+
+    settings: bytes
+    """All settings, as JSON."""
+
+
+class Stalled(Message, frozen=True):
+    """Worker: its event loop has stood still."""
+
+    stall: StallSeen
+
+
+ToWorker = Begin | Keys | Local | Renew | Drain
+FromWorker = Ready | Leaving | Refused | Records | Stalled | Status

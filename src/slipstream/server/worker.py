@@ -6,6 +6,7 @@ It ends when it has drained, and at once when the line to its supervisor breaks:
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -21,15 +22,18 @@ from slipstream.core.errors import SlipstreamError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
+from slipstream.core.stalls import StallSeen
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
 from slipstream.monitoring.slab import slab_folder
+from slipstream.profiling.stalls import Stall, StallWatch
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
 from slipstream.server.sink import ChannelSink, NoSink
 from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
+_log = logging.getLogger(__name__)
 _STATUS_SECONDS = 1.0
 _FLUSH_SECONDS = 1.0  # for the last records, once nothing is served any more; within the grace of the slot
 _ABANDON_SECONDS = 2.0  # for ending tidily once the supervisor is gone
@@ -44,6 +48,7 @@ class Worker:
         self._local = OFF
         self._keyring = keyring((), required=True)
         self._begin: messages.Begin | None = None
+        self._parts: Parts | None = None
         self._began = asyncio.Event()
         self._drain_seconds: float | None = None  # None = go on serving
         self._ordered = asyncio.Event()  # to drain, or to drain faster
@@ -69,13 +74,16 @@ class Worker:
         garbage.spare()
         metrics.start()
         self.channel.send(messages.Ready(os.getpid()))
+        self._parts = parts
         reporting = asyncio.create_task(self._report(server, parts, metrics))
+        watch = self._watch_stalls(settings, server, self._begin.slot)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
         await server.aclose()
         await parts.aclose()
         reporting.cancel()
+        watch.stop()
         await sink.close(_FLUSH_SECONDS)
         self.channel.send(messages.Status(0, self._counters.snapshot()))
         metrics.close()
@@ -86,6 +94,29 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
         self.channel.close()
+
+    def _watch_stalls(self, settings: Settings, server: GatewayServer, slot: int) -> StallWatch:
+        """Tell the supervisor of each time that the loop stands still."""
+
+        def tell(stall: Stall) -> None:
+            place = str(stall.culprit or "")
+            seen = StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)
+            self.channel.send(messages.Stalled(seen))
+
+        watch = StallWatch(tell, victims=lambda: server.in_flight)
+        if settings.profiling.stalls:
+            watch.start()
+        return watch
+
+    def _renew(self, encoded: bytes) -> None:
+        """Take other settings; where they cannot be taken, those before hold on."""
+        if self._parts is None:  # it has not begun: the supervisor greets with the new ones then
+            return
+        try:
+            self._parts.renew(msgspec.json.decode(encoded, type=Settings))
+        except SlipstreamError as error:
+            self._counters.count("unexpected_errors")
+            _log.error("other settings were not taken: %s", error)
 
     def _sink(self, settings: Recording) -> ChannelSink | NoSink:
         return ChannelSink(self.channel, settings, self._counters) if settings.enabled else NoSink()
@@ -140,6 +171,8 @@ class Worker:
                 self._keyring = keyring(entries, required=required)
             case messages.Local(address):
                 self._local = address
+            case messages.Renew(settings):
+                self._renew(settings)
             case messages.Drain(seconds):
                 self._order(seconds)
 
