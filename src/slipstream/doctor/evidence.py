@@ -105,7 +105,7 @@ class Evidence(Struct, frozen=True):
 def gather(records: Sequence[Record], settings: Settings, stalls: Sequence[StallSeen] = ()) -> Evidence:
     """The evidence of records in any order."""
     ordered = sorted(records, key=lambda record: record.arrived_wall_ns)[-RECORDS_MAX:]
-    change = onset([record.duration_ns / 1e9 for record in ordered])
+    change = _change(ordered)
     at = change.index if change is not None else 0
     flows, before = _flows(ordered[at:]), _flows(ordered[:at])
     since_ns = ordered[at].arrived_wall_ns if ordered else 0
@@ -120,6 +120,23 @@ def gather(records: Sequence[Record], settings: Settings, stalls: Sequence[Stall
         stalls=tuple(each for each in stalls if each.wall_ns >= since_ns),
         settings=settings,
     )
+
+
+def _change(records: Sequence[Record]) -> Onset | None:
+    """When requests became slow; where the whole does not show it, when one upstream's answers did.
+
+    One of several that turns slow is avoided by then, and hardly moves the whole.
+    """
+    change = onset([record.duration_ns / 1e9 for record in records])
+    if change is not None:
+        return change
+    best: Onset | None = None
+    for upstream in {record.upstream for record in records if record.upstream}:
+        places = [at for at, record in enumerate(records) if record.upstream == upstream]
+        found = onset([parts_of(records[at]).service / 1e9 for at in places])
+        if found is not None and (best is None or found.t > best.t):
+            best = replace(found, index=places[found.index])
+    return best
 
 
 def _flows(records: Sequence[Record]) -> tuple[Flow, ...]:

@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-SHARE_MIN = 0.15
+SHARE_MIN = 0.1
 """A cause accounts for at least this share of the slow requests' time; below it is noise or a detail."""
 
 SHOWN = 5

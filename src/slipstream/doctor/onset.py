@@ -42,14 +42,18 @@ def onset(durations: Sequence[float]) -> Onset | None:
         math.log(max(1e-9, statistics.median(durations[low:high])))
         for low, high in itertools.pairwise(borders)
     ]
-    best: Onset | None = None
-    for at in range(EDGE, bins - EDGE + 1):
-        before, after = middles[:at], middles[at:]
-        step = statistics.fmean(after) - statistics.fmean(before)
-        spread = math.sqrt(
-            statistics.variance(before) / len(before) + statistics.variance(after) / len(after) + 1e-6
-        )
-        found = Onset(borders[at], math.exp(step), step / spread)
-        if found.ratio >= RATIO_MIN and found.t >= T_MIN and (best is None or found.t > best.t):
-            best = found
-    return best
+    at = max(range(EDGE, bins - EDGE + 1), key=lambda place: _between(middles, place))
+    before, after = middles[:at], middles[at:]
+    step = statistics.fmean(after) - statistics.fmean(before)
+    spread = math.sqrt(
+        statistics.variance(before) / len(before) + statistics.variance(after) / len(after) + 1e-6
+    )
+    found = Onset(borders[at], math.exp(step), step / spread)
+    return found if found.ratio >= RATIO_MIN and found.t >= T_MIN else None
+
+
+def _between(values: Sequence[float], place: int) -> float:
+    """How much of the variance lies between what is before and after a place, where that one is slower."""
+    before, after = values[:place], values[place:]
+    step = statistics.fmean(after) - statistics.fmean(before)
+    return len(before) * len(after) * max(0.0, step) ** 2

@@ -101,7 +101,9 @@ def advise(evidence: Evidence, finding: Finding, *, seed: int = 0, replays: int 
         found = predict(evidence, finding, fix, seed=seed, replays=replays)
         if isinstance(found, str):
             refused.append(Advice(fix, None, found))
-        elif found.gain >= GAIN_MIN or found.then.failed_share < found.now.failed_share - GAIN_MIN:
+        elif (
+            found.gain >= GAIN_MIN and found.gain_interval.low > 0
+        ) or found.then.failed_share < found.now.failed_share - GAIN_MIN:
             return Advice(fix, found)
         else:
             return Advice(_nothing_helps(finding, fix), None, f"its best setting would gain {found.gain:.0%}")

@@ -19,6 +19,9 @@ FAILED_SHARE_MIN = 0.02
 BUSY_MIN = 0.7
 """A worker's loop that is busy for so much of the time has nothing left for a burst."""
 
+STALLED_MIN = 0.05
+"""Event loops stand still for a moment on any busy machine; for so much of the time they must not."""
+
 HIT_MIN = 1.5
 """Whoever is so much slower than the others is named."""
 
@@ -79,7 +82,7 @@ def _busy(evidence: Evidence) -> list[Symptom]:
             text = f"the gateway's own work fills {busy:.0%} of each worker's time"
             found.append(Symptom("high resource usage", text, _since(evidence), ()))
     stalled = sum(each.seconds for each in evidence.stalls) / evidence.seconds
-    if stalled > 0.01:
+    if stalled > STALLED_MIN:
         text = f"event loops stood still for {stalled:.0%} of the time"
         found.append(Symptom("high resource usage", text, _since(evidence), ()))
     return found
