@@ -24,6 +24,9 @@ FAILED_SHARE = 0.03
 FAILING_SHARE = 0.1
 """… or so many of one upstream's."""
 
+OUT_SHARE = 0.2
+"""One that fails so often and is left alone for it is lost to the others."""
+
 FAILURES_MIN = 5
 UNFAIR = 0.7
 """An upstream that gets less than this of its fair share is being left alone."""
@@ -50,6 +53,8 @@ def check(evidence: Evidence) -> Finding | RuledOut:
     lost = [flow for flow, _ in failed if flow.record.outcome in {"failed", "refused"}]
     lost += [flow for flow in evidence.flows if flow.record.error_code == "no_upstream_free"]
     share = min(1.0, max(spent + crowded, 2.0 * len(lost) / max(1, len(evidence.flows))))
+    if worst is not None and worst.rate >= OUT_SHARE and _is_left_alone(evidence, worst):
+        share = max(share, SHARE_MIN)  # an upstream is lost, whatever that costs today
     rate = count / max(1, attempts)
     is_much = rate >= FAILED_SHARE or (worst is not None and worst.rate >= FAILING_SHARE)
     if worst is None or not is_much or share < SHARE_MIN:
@@ -104,7 +109,7 @@ def _crowded(evidence: Evidence, failing: Failing) -> float:
     if failing.rate < FAILING_SHARE or len(used) < 2 or failing.upstream not in used:
         return 0.0
     fair = used[failing.upstream] / whole
-    if len(evidence.at(failing.upstream)) > UNFAIR * fair * len(evidence.flows):
+    if not _is_left_alone(evidence, failing):
         return 0.0
     extra = 0.0
     for name, answers in evidence.answers.items():
@@ -116,6 +121,16 @@ def _crowded(evidence: Evidence, failing: Failing) -> float:
                 now = model.expected(_asked(flow, 1.0)) or 0.0
                 extra += max(0.0, now - (model.expected(_asked(flow, 1.0 - fair)) or now))
     return min(1.0, extra * 1e9 / evidence.slow_ns)
+
+
+def _is_left_alone(evidence: Evidence, failing: Failing) -> bool:
+    """Whether it gets clearly less than its share among several."""
+    known = evidence.settings.models.upstreams
+    used = {name: known[name].weight for name in {*evidence.answers, failing.upstream} if name in known}
+    if len(used) < 2 or failing.upstream not in used:
+        return False
+    fair = used[failing.upstream] / sum(used.values())
+    return len(evidence.at(failing.upstream)) <= UNFAIR * fair * len(evidence.flows)
 
 
 def _asked(flow: Flow, load: float) -> Observation:

@@ -23,6 +23,9 @@ RATIO_MIN = 1.3
 Z_MIN = 4.0
 """… and beyond chance, in standard errors of the logarithm."""
 
+RECENT_MIN = 16
+"""Of its latest answers, which are looked at by themselves as well."""
+
 OUT_WEIGHT = 0.01
 """A weight that leaves an upstream as a reserve."""
 
@@ -34,6 +37,9 @@ def check(evidence: Evidence) -> Finding | RuledOut:
     for upstream, answers in sorted(evidence.answers.items()):
         peers = [each for other, given in evidence.answers.items() if other != upstream for each in given]
         judged = _judge(answers, peers)
+        recent = _judge(answers[-max(RECENT_MIN, len(answers) // 4) :], peers)
+        if judged is not None and recent is not None and recent[1] >= Z_MIN and recent[0] > judged[0]:
+            judged = recent  # it turned slow of late, and is asked less since
         whom = "the others"
         if judged is None or judged[0] < RATIO_MIN:
             earlier = _judge(answers, evidence.answers_before.get(upstream, ()))
