@@ -33,14 +33,20 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(FAULTS + CONTROLS))
     parser.add_argument("--replays", type=int, default=6)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--cases", type=Path, help="write the cases there, to be joined by --join")
+    parser.add_argument(
+        "--join", type=Path, nargs="*", default=[], help="take these cases instead of running any"
+    )
     given = parser.parse_args()
     started = time.perf_counter()
-    scored: list[Scored] = []
-    for kind in given.kinds.split(","):
+    scored = [Scored(**each) for path in given.join for each in json.loads(path.read_text())]
+    for kind in given.kinds.split(",") if not given.join else []:
         for seed in given.seeds if kind in FAULTS else given.controls:
             one = score(make(kind, seed), replays=given.replays)
             scored.append(one)
             print(line(one), file=sys.stderr, flush=True)
+            if given.cases:
+                given.cases.write_text(json.dumps([asdict(each) for each in scored]))
     report = summed(scored)
     report["seconds"] = round(time.perf_counter() - started, 1)
     print(json.dumps(report, indent=2))
@@ -70,17 +76,24 @@ def summed(scored: list[Scored]) -> dict[str, object]:
     verified = [each for each in first if each.actual]
     errors = [abs(e.predicted["p95"] / e.actual["p95"] - 1) for e in verified]
     middle_errors = [abs(e.predicted["p50"] / e.actual["p50"] - 1) for e in verified]
-    inside = [e.p95_interval[0] <= e.actual["p95_one"] <= e.p95_interval[1] for e in verified if e.p95_interval]
-    inside50 = [e.p50_interval[0] <= e.actual["p50_one"] <= e.p50_interval[1] for e in verified if e.p50_interval]
+    inside = [
+        e.p95_interval[0] <= e.actual["p95_one"] <= e.p95_interval[1] for e in verified if e.p95_interval
+    ]
+    inside50 = [
+        e.p50_interval[0] <= e.actual["p50_one"] <= e.p50_interval[1] for e in verified if e.p50_interval
+    ]
     gained = [1 - e.actual["p95"] / e.p95 for e in verified]
     return {
         "faults_planted": sum(each.kind in FAULTS for each in scored),
         "faults_that_moved": len(faults),
         "ac1": share(len(first), len(faults)),
         "ac1_by_kind": {
-            kind: share(sum(e.kind == kind for e in first), sum(e.kind == kind for e in faults)) for kind in FAULTS
+            kind: share(sum(e.kind == kind for e in first), sum(e.kind == kind for e in faults))
+            for kind in FAULTS
         },
-        "subject_right": share(sum(e.subject_right is True for e in first), sum(e.subject_right is not None for e in first)),
+        "subject_right": share(
+            sum(e.subject_right is True for e in first), sum(e.subject_right is not None for e in first)
+        ),
         "controls": len(controls),
         "false_alarms": share(sum(bool(each.named) for each in controls), len(controls)),
         "false_alarms_by_kind": dict(Counter(each.kind for each in controls if each.named)),
@@ -98,7 +111,8 @@ def summed(scored: list[Scored]) -> dict[str, object]:
             for name in ("largest_mean_step", "largest_p95_step", "random")
         },
         "confusion": {
-            kind: dict(Counter(e.named[0] if e.named else "none" for e in faults if e.kind == kind)) for kind in CAUSES
+            kind: dict(Counter(e.named[0] if e.named else "none" for e in faults if e.kind == kind))
+            for kind in CAUSES
         },
     }
 

@@ -4,9 +4,9 @@ import random
 from dataclasses import dataclass, replace
 
 import msgspec
+from world import Ask, Behind, World
 
 from slipstream.config.settings import Local, Models, Settings, Simulated, Upstream
-from world import Ask, Behind, World
 
 FAULTS = ("slow_upstream", "small_cap", "blocked_loop", "retry_storm", "starved_local")
 CONTROLS = ("healthy", "long_prompts", "burst", "people_leave", "a_little_slower", "short_hiccups")
@@ -68,7 +68,9 @@ def upstream(world: World, name: str, **changes: object) -> World:
     """The same world, one upstream's settings changed."""
     models = world.settings.models
     known = {**models.upstreams, name: msgspec.structs.replace(models.upstreams[name], **changes)}
-    settings = msgspec.structs.replace(world.settings, models=msgspec.structs.replace(models, upstreams=known))
+    settings = msgspec.structs.replace(
+        world.settings, models=msgspec.structs.replace(models, upstreams=known)
+    )
     return replace(world, settings=settings)
 
 
@@ -115,7 +117,10 @@ def blocked_loop(rng: random.Random, count: int) -> Case:
     share = rng.uniform(0.05, 0.3)
     busy = rng.uniform(0.25, 0.6)  # of the loop's time
     hold = min(1.5, max(0.12, busy / (rate * share)))
-    asks = [replace(ask, holds=hold * rng.uniform(0.6, 1.4) if rng.random() < share else 0.0) for ask in healthy.asks]
+    asks = [
+        replace(ask, holds=hold * rng.uniform(0.6, 1.4) if rng.random() < share else 0.0)
+        for ask in healthy.asks
+    ]
     return Case("", 0, replace(healthy, asks=asks, watched=rng.random() < 0.7), healthy)
 
 
@@ -161,7 +166,10 @@ def long_prompts(rng: random.Random, count: int) -> Case:
     case = control(rng, count)
     half = count // 2
     factor = rng.uniform(2, 4)
-    asks = [replace(a, words=min(6000, int(a.words * factor))) if i > half else a for i, a in enumerate(case.world.asks)]
+    asks = [
+        replace(a, words=min(6000, int(a.words * factor))) if i > half else a
+        for i, a in enumerate(case.world.asks)
+    ]
     return replace(case, world=replace(case.world, asks=asks))
 
 
@@ -180,7 +188,9 @@ def burst(rng: random.Random, count: int) -> Case:
 def people_leave(rng: random.Random, count: int) -> Case:
     """Every seventh leaves early."""
     case = control(rng, count)
-    asks = [replace(ask, leaves=rng.uniform(0.05, 1.0)) if rng.random() < 0.15 else ask for ask in case.world.asks]
+    asks = [
+        replace(ask, leaves=rng.uniform(0.05, 1.0)) if rng.random() < 0.15 else ask for ask in case.world.asks
+    ]
     return replace(case, world=replace(case.world, asks=asks))
 
 
@@ -196,9 +206,14 @@ def a_little_slower(rng: random.Random, count: int) -> Case:
 def short_hiccups(rng: random.Random, count: int) -> Case:
     """The loop is held now and then, for moments; an upstream fails once in a hundred times."""
     case = control(rng, count)
-    asks = [replace(ask, holds=rng.uniform(0.01, 0.12) if rng.random() < 0.02 else 0.0) for ask in case.world.asks]
+    asks = [
+        replace(ask, holds=rng.uniform(0.01, 0.12) if rng.random() < 0.02 else 0.0) for ask in case.world.asks
+    ]
     first = case.world.behind[0]
-    behind = [replace(first, script=msgspec.structs.replace(first.script, error_rate=0.01)), *case.world.behind[1:]]
+    behind = [
+        replace(first, script=msgspec.structs.replace(first.script, error_rate=0.01)),
+        *case.world.behind[1:],
+    ]
     return replace(case, world=replace(case.world, asks=asks, behind=behind))
 
 

@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass, field, replace
 
 import msgspec
-
 from cases import Case, World
+from world import live
+
 from slipstream.doctor.change import changed
 from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import Evidence, gather
 from slipstream.doctor.outcome import block_length, blocks, interval, outcome, took
 from slipstream.doctor.times import quantile
-from world import live
 
 CAUSES = ("slow_upstream", "small_cap", "blocked_loop", "retry_storm", "starved_local")
 SAMPLES = 100
@@ -88,7 +88,10 @@ def verify(case: Case, found: Diagnosis, told: Scored) -> None:
         truths.append(outcome(took(replaced.records)))
     prediction = advice.prediction
     told.predicted = msgspec.to_builtins(prediction.then)
-    told.actual = {name: statistics.median(getattr(t, name) for t in truths) for name in ("p50", "p95", "throughput", "failed_share")}
+    told.actual = {
+        name: statistics.median(getattr(t, name) for t in truths)
+        for name in ("p50", "p95", "throughput", "failed_share")
+    }
     told.actual["p95_one"] = truths[0].p95
     told.actual["p50_one"] = truths[0].p50
     told.p95_interval = (prediction.p95.low, prediction.p95.high)
@@ -100,7 +103,9 @@ def mended(world: World, setting: str, value: str) -> World:
         return replace(world, asks=[replace(ask, holds=0.0) for ask in world.asks])
     world = replace(world, settings=changed(world.settings, setting, value))
     if setting == "models.local.slots":
-        behind = [replace(b, script=msgspec.structs.replace(b.script, slots=int(value))) for b in world.behind]
+        behind = [
+            replace(b, script=msgspec.structs.replace(b.script, slots=int(value))) for b in world.behind
+        ]
         world = replace(world, behind=behind)
     return world
 

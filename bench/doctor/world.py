@@ -83,7 +83,9 @@ class Member:
         self._places = None
         if known is not None:
             wait_ns = int(known.wait_seconds * 1e9)
-            self._places = Places(PoolLimits(known.connections, known.waiting, wait_ns, FOREVER_NS, FOREVER_NS))
+            self._places = Places(
+                PoolLimits(known.connections, known.waiting, wait_ns, FOREVER_NS, FOREVER_NS)
+            )
         self._running = 0
         self._lately: deque[int] = deque()
 
