@@ -28,6 +28,7 @@ class Scored:
     moved: bool
     healthy_p95: float
     p95: float
+    failed_share: float = 0.0
     named: list[str] = field(default_factory=list)
     subject_right: bool | None = None
     baselines: dict[str, str] = field(default_factory=dict)
@@ -47,6 +48,7 @@ def score(case: Case, *, replays: int) -> Scored:
         live(case.healthy)
     now, well = took(case.world.records), took(case.healthy.records)
     told = Scored(case.kind, case.seed, moved(well, now), outcome(well).p95, outcome(now).p95)
+    told.failed_share = outcome(now).failed_share
     started = time.perf_counter()
     evidence = gather(case.world.records, case.world.settings, case.world.stalls)
     found = diagnose(evidence, replays=replays)
