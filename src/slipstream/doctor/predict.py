@@ -49,8 +49,8 @@ QUEUEING = frozenset({SMALL_CAP, STARVED})
 """Causes that make a queue grow: replayed from its beginning, or it would start empty."""
 
 MODEL_ERROR = 0.07
-"""What models of upstreams are off beside chance, as a share of a time: without it, intervals that should hold
-90 % of the truths held 70 % of them, on benchmark seeds that are not reported."""
+"""What models of upstreams are off beside chance, as a share of a time: without it, intervals that should
+hold 90 % of the truths held 70 % of them, on benchmark seeds that are not reported."""
 
 GAIN_MIN = 0.03
 """A fix that gains less is none."""
