@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from slipstream.doctor.doctor import Doctor
     from slipstream.library import agenerate_response, generate_response, model
     from slipstream.optimization.preprocess import (
         fast_preprocess,
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     )
 
 _WHERE = {
-    "Doctor": "slipstream.doctor.doctor",
     "model": "slipstream.library",
     "generate_response": "slipstream.library",
     "agenerate_response": "slipstream.library",
@@ -30,7 +28,6 @@ _WHERE = {
 }
 
 __all__ = [
-    "Doctor",
     "__version__",
     "agenerate_response",
     "fast_preprocess",
