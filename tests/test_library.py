@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from slipstream.config.settings import Simulated
 from slipstream.core.errors import BadRequest
 from slipstream.core.portal import PORTAL
 from slipstream.library import Options, agenerate_response, generate_response, list_models, stream_response
+from slipstream.store.records import RecordStore
 from slipstream.testing.simulator import Simulator, run_simulator
 
 HANG_SECONDS = 30
@@ -198,6 +201,19 @@ def test_listing_models_starts_none(
     assert psutil.Process().children(recursive=True) == before
     assert not runtimes._open
     assert not (tmp_path / "data" / "records.db").exists()
+
+
+def test_script_that_ends_leaves_its_records(tmp_path: Path) -> None:
+    """The last thing a script does is to ask: its record is kept, and nothing is said on standard error."""
+    script = "import slipstream; print(slipstream.generate_response('Hello'))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    store = RecordStore(tmp_path / "data" / "records.db")
+    (record,) = store.recent(10)
+    store.close()
+    assert (record.upstream, record.outcome) == ("sim", "served")
 
 
 def test_wrong_prompt_opens_nothing(runtimes: library._Runtimes) -> None:

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 RECORD_TRIES, RECORD_PAUSE_SECONDS = 40, 0.025
 """How often the live server is asked for the record of an answer, which is there within 0.1 s."""
 
+CLOSE_SECONDS = 5.0
+"""How long the last records may take to be written."""
+
 RUNTIMES_MAX = 4
 """How many servers stay connected while no call uses them."""
 
@@ -172,7 +175,10 @@ class _Runtime:
         if self._process is not None:
             await self._process.aclose()
         if self._writer is not None:
-            await asyncio.to_thread(self._writer.close, 5.0)
+            try:
+                await asyncio.to_thread(self._writer.close, CLOSE_SECONDS)
+            except RuntimeError:  # the interpreter ends: threads take no more work, and nobody waits here
+                self._writer.close(CLOSE_SECONDS)
 
     async def as_served(self, answer: Completion) -> Completion:
         """The answer with what the server that gave it has on record; as it is where there is no server."""

@@ -264,7 +264,7 @@ def build_parts(
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
     if local_enabled(settings):
-        local = LocalModel(models.local, local_address, event_bytes=models.event_bytes, counters=counters)
+        local = _local(models, local_address, counters)
         parts.add("local", "local", local, [Target(local, models.local.name)])
     if embedder_enabled(settings):
         from slipstream.models.embedder import EmbedderModel
@@ -335,6 +335,22 @@ def _patience(models: Models) -> Patience:
         waiting=models.waiting,
         retry_after_seconds=models.retry_after_seconds,
     )
+
+
+def _local(models: Models, address: Callable[[], LocalAddress], counters: Counters) -> LocalModel:
+    return LocalModel(
+        models.local,
+        address,
+        event_bytes=models.event_bytes,
+        wait_seconds=0.0 if _has_stand_in(models) else models.wait_seconds,
+        counters=counters,
+    )
+
+
+def _has_stand_in(models: Models) -> bool:
+    """Whether another model answers while the embedded one loads."""
+    name = models.local.name
+    return any(models.aliases.get(asked, asked) == name for asked in models.fallbacks)
 
 
 def _rules(models: Models) -> BreakerRules:

@@ -10,7 +10,7 @@ from slipstream.core import histogram
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.histogram import Sketch, bounds, decode, densely, index, merged, quantile, sketch_of
 
-IN_RANGE = st.floats(2.0**9 * 1.0001, 2.0**44)
+IN_RANGE = st.floats(histogram.LEAST * 1.0001, histogram.MOST)
 SHARES = st.floats(0.0, 1.0)
 WHATEVER = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -59,7 +59,7 @@ def test_foreign_bytes_are_an_error_or_a_sketch(encoded: bytes) -> None:
     assert all(0 <= slot < histogram.SLOTS for slot in sketch.buckets)
 
 
-@given(st.floats(2.0**9 * 1.0001, 2.0**44))
+@given(IN_RANGE)
 def test_a_value_lies_within_its_bucket(value: float) -> None:
     """Above the lower bound and not above the upper one, but for the last digit of a float."""
     low, high = bounds(index(value))
@@ -67,10 +67,19 @@ def test_a_value_lies_within_its_bucket(value: float) -> None:
     assert low * (1 - 1e-12) <= value <= high * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("power", range(10, 45))
+@pytest.mark.parametrize("power", range(-20, 15))
 def test_a_bound_belongs_to_the_bucket_below(power: int) -> None:
     """As in OpenTelemetry and Prometheus: the upper bound is in, the lower one is not."""
-    assert bounds(index(2.0**power))[1] == 2.0**power
+    assert bounds(index(1e9 * 2.0**power))[1] == 1e9 * 2.0**power
+
+
+@pytest.mark.parametrize("items", [1, 2, 64, 4096, 2**30])
+def test_bounds_of_what_is_no_time_are_its_powers_of_two(items: int) -> None:
+    """64 items lie at the end of their bucket, exactly, and are added up without a rounding."""
+    sketch = sketch_of([items], histogram.TINY)
+
+    assert sketch.sum == items
+    assert bounds(next(iter(sketch.buckets)))[1] / histogram.TINY == items
 
 
 @pytest.mark.parametrize(
@@ -80,10 +89,10 @@ def test_a_bound_belongs_to_the_bucket_below(power: int) -> None:
         (-5.0, histogram.ZERO),
         (math.nan, histogram.ZERO),
         (1.0, histogram.UNDER),
-        (512.0, histogram.UNDER),
-        (513.0, histogram.FIRST),
-        (2.0**44, histogram.OVER - 1),
-        (2.0**45, histogram.OVER),
+        (476.0, histogram.UNDER),
+        (477.0, histogram.FIRST),
+        (1e9 * 2.0**14, histogram.OVER - 1),
+        (1e9 * 2.0**15, histogram.OVER),
         (math.inf, histogram.OVER),
     ],
 )

@@ -3,7 +3,8 @@
 import pytest
 
 from slipstream.core.errors import BadRequest
-from slipstream.core.tile import TILES_MAX, TITLE_MAX, Tile, added, checked
+from slipstream.core.metrics import METRICS
+from slipstream.core.tile import TILES_MAX, TITLE_MAX, Tile, added, checked, factor_of
 
 
 def test_unit_is_the_metrics_own_where_none_is_given() -> None:
@@ -14,10 +15,10 @@ def test_unit_is_the_metrics_own_where_none_is_given() -> None:
 @pytest.mark.parametrize(
     "tile",
     [Tile("CPU", "cpu_usge"), Tile("", "cpu_usage"), Tile("   ", "cpu_usage"), Tile("x" * (TITLE_MAX + 1), "cpu_usage"),
-     Tile("CPU", "cpu_usage", "x" * 21)],
+     Tile("CPU", "cpu_usage", "x" * 21), Tile("CPU", "cpu_usage", "ms"), Tile("Latency", "response_time", "bytes")],
 )  # fmt: skip
 def test_what_cannot_be_shown_is_refused(tile: Tile) -> None:
-    """An unknown metric, no title, a long one, a long unit."""
+    """An unknown metric, no title, a long one, a long unit, one that the metric cannot be told in."""
     with pytest.raises(BadRequest):
         checked(tile)
 
@@ -40,3 +41,13 @@ def test_there_is_an_end() -> None:
     with pytest.raises(BadRequest):
         added(tiles, Tile("more", "cpu_usage"))
     assert len(added(tiles, Tile("0", "memory_usage"))) == TILES_MAX
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "factor"),
+    [("response_time", "s", 0.001), ("cache_hit_rate", "%", 100.0), ("cost_rate", "USD/h", 3600.0), ("open_files", "files", 1.0),
+     ("tokens_output", "tokens/s", 1.0), ("tokens_output", "tokens", None), ("memory_bytes", "MB", 1e-6)],
+)  # fmt: skip
+def test_a_reading_is_told_in_the_unit_asked_for(metric: str, unit: str, factor: float | None) -> None:
+    """A number never stands before a unit that it is not in; a counter is read a second."""
+    assert factor_of(METRICS[metric], unit) == factor

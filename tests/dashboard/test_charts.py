@@ -55,10 +55,10 @@ def test_guides_metrics_come_first() -> None:
 
 def test_added_metric_of_ours_renames_the_tile() -> None:
     """A metric that is shown already gets the user's title; nothing is shown twice."""
-    tiles = shown([Tile("Latency", "response_time", "ms", "me")])
+    tiles = shown([Tile("Time", "response_time", "ms", "you"), Tile("Latency", "response_time", "s", "me")])
 
     assert [tile.metric for tile in tiles] == [tile.metric for tile in TILES]
-    assert (tiles[0].title, tiles[0].owner) == ("Latency", "me")
+    assert (tiles[0].title, tiles[0].unit, tiles[0].owner) == ("Latency", "s", "me")
 
 
 def test_added_metric_that_is_new_gets_a_tile_and_a_chart() -> None:

@@ -86,14 +86,14 @@ def test_breaker_is_told_where_somebody_tells(measured: Measured) -> None:
     }
 
 
-def test_lines_are_those_of_the_second(measured: Measured) -> None:
-    """A rate is that of the last second alone; the frame says when it began."""
-    measured.tick(3, lambda: measured.recorder.finish(served()))
+def test_lines_are_those_of_the_last_seconds(measured: Measured) -> None:
+    """A rate is that of the last five seconds alone; the frame says when its second began."""
+    measured.tick(6, lambda: measured.recorder.finish(served()))
     before = told(measured)
-    measured.tick()
+    measured.tick(5)
     after = told(measured)
 
     assert before.lines["token_throughput"]["written"] == 10.0
     assert after.lines["token_throughput"]["written"] == 0.0
-    assert after.at == before.at + 1
-    assert before.at == measured.aggregate.now_wall_ns() // SECOND - 2
+    assert after.at == before.at + 5
+    assert after.at == measured.aggregate.now_wall_ns() // SECOND - 1

@@ -34,6 +34,15 @@ def get(url: str, path: str, **headers: str) -> tuple[int, bytes]:
         connection.close()
 
 
+def post(url: str, path: str, body: bytes) -> int:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.request("POST", path, body, {"content-type": "application/json"})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
 def test_page_of_this_process(dashboard: PerformanceDashboard) -> None:
     """Served from a thread: the page, the layout with what was added, and the numbers of this process."""
     dashboard.add_metric("Descriptors", "open_files")
@@ -78,7 +87,21 @@ def test_other_names_are_refused(dashboard: PerformanceDashboard) -> None:
     url = dashboard.serve()
 
     assert get(url, "/_slipstream/dashboard", Host="evil.example")[0] == 400
-    assert get(url, "/_slipstream/dashboard/series?from=2&to=1")[0] == 400
+    assert post(url, "/_slipstream/dashboard/tiles", b'{"title":"x","metric":"cpu_usage"}') == 405
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["series", "series?from=2&to=1", "series?from=x&to=1", "series?from=-5&to=1", "series?from=nan&to=5",
+     "series?from=1&to=2&points=0", "series?from=1&to=2&points=99999", "series?from=1&to=999999999999",
+     "requests?limit=0", "requests?limit=999", "requests?outcome=odd", "requests?min_ms=inf", "requests?from=a"],
+)  # fmt: skip
+def test_what_is_asked_amiss_is_refused(dashboard: PerformanceDashboard, query: str) -> None:
+    """A 400 that says what is wrong, in words."""
+    status, body = get(dashboard.serve(), f"/_slipstream/dashboard/{query}")
+
+    assert status == 400
+    assert len(msgspec.json.decode(body)["error"]["message"]) > 10
 
 
 def test_mistakes_are_told(dashboard: PerformanceDashboard) -> None:

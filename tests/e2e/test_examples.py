@@ -32,7 +32,7 @@ def run(code: str, folder: Path, **environ: str) -> str:
         [sys.executable, "-W", "error", str(script)],
         capture_output=True, text=True, timeout=100, cwd=folder, env={**os.environ, **own, **environ}, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 

@@ -145,6 +145,23 @@ def test_leaving_frees_the_slot(client: openai.OpenAI, server: Serving, stream: 
     )
 
 
+def test_killed_model(client: openai.OpenAI, server: Serving) -> None:
+    """kill -9 of the model under a stream: a typed error ends it, and the next request, sent at once, is served."""
+    (child,) = [each for each in server.processes() if "local_child" in " ".join(each.cmdline())]
+    endless = client.chat.completions.create(
+        model="", messages=QUESTION, stream=True, extra_body={"logit_bias": {"2": -100}}
+    )
+    next(endless)
+    child.kill()
+    with pytest.raises(openai.APIError) as caught:
+        list(endless)
+    assert caught.value.code == "local_model_crashed"
+    assert "send the request once more" in str(caught.value)
+    response = client.chat.completions.with_raw_response.create(model="", messages=QUESTION)
+    assert "Paris" in (response.parse().choices[0].message.content or "")
+    assert server.record(response.headers["x-request-id"])["attempts"] <= 2
+
+
 def test_completions(client: openai.OpenAI) -> None:
     """The older completions API is served too."""
     answer = client.completions.create(model="", prompt="The capital of France is", max_tokens=4)

@@ -28,6 +28,12 @@ def test_an_upstream_that_is_left_alone_is_shown(tmp_path: Path) -> None:
 
             eventually(lambda: [each["state"] for each in endpoints()] == ["open", "closed"])
             dead, well = endpoints()
+
+            def healthy() -> list[str]:
+                lines = server.get("/metrics", token=server.token)[1].decode().splitlines()
+                return sorted(line for line in lines if line.startswith("slipstream_upstream_healthy{"))
+
+            eventually(lambda: [float(line.split()[-1]) for line in healthy()] == [0, 1])
             listed = subprocess.run(
                 [sys.executable, "-m", "slipstream", "models", "--json"],
                 env=server.environ, cwd=server.folder, capture_output=True, text=True, timeout=60, check=True,

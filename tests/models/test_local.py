@@ -282,6 +282,68 @@ def test_a_model_that_is_not_ready_says_when_to_come_back(state: str, code: str)
     assert (error.retry_after_seconds is None) == (state == "off")
 
 
+def test_a_request_waits_while_the_model_loads(embedded: LocalProcess) -> None:
+    """One that comes too early is answered once the model is ready, and its record says what it waited for."""
+
+    async def main() -> None:
+        addresses = [LocalAddress("loading")] * 3
+        model = LocalModel(
+            SETTINGS,
+            lambda: addresses.pop() if addresses else embedded.address,
+            event_bytes=1 << 20,
+            wait_seconds=60.0,
+        )
+        try:
+            asked = await ask(model, messages=PARIS)
+        finally:
+            await model.aclose()
+        assert not addresses
+        assert b"Paris" in asked.body
+        assert [step.name for step in asked.record.steps] == ["load", "queue", "prompt", "decode"]
+
+    asyncio.run(asyncio.wait_for(main(), 100))
+
+
+@pytest.mark.parametrize(("state", "code"), [("loading", "model_loading"), ("failed", "local_model_failed")])
+def test_the_wait_for_a_model_that_loads_has_an_end(state: str, code: str) -> None:
+    """It ends when its time is over, and at once where the model turns out not to start."""
+
+    async def main() -> SlipstreamError:
+        addresses = [LocalAddress("loading")] * 3
+        then = LocalAddress(state, detail="why")  # type: ignore[arg-type]
+        model = LocalModel(
+            SETTINGS,
+            lambda: addresses.pop() if addresses else then,
+            event_bytes=1024,
+            wait_seconds=0.2 if state == "loading" else 600.0,
+        )
+        with pytest.raises(Unavailable) as caught:
+            await ask(model, messages=PARIS)
+        await model.aclose()
+        return caught.value
+
+    assert asyncio.run(asyncio.wait_for(main(), 60)).code == code
+
+
+def test_as_many_wait_for_the_model_to_load_as_may_wait_for_a_slot() -> None:
+    """One more is told at once to come back; who leaves makes room."""
+
+    async def main() -> None:
+        settings = msgspec.structs.replace(SETTINGS, waiting=1)
+        model = LocalModel(settings, lambda: LocalAddress("loading"), event_bytes=1024, wait_seconds=600.0)
+        for _ in range(2):
+            first = asyncio.create_task(ask(model, messages=PARIS))
+            await asyncio.sleep(0)
+            with pytest.raises(Unavailable) as caught:
+                await ask(model, messages=PARIS)
+            assert caught.value.code == "model_loading"
+            first.cancel()
+            await asyncio.wait([first])
+        await model.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 def test_a_crash_is_a_typed_502_and_the_next_request_is_served(data_folder: Path) -> None:
     """kill -9 under a streamed and a whole answer: both fail as `local_model_crashed`; then it is back."""
 

@@ -163,7 +163,7 @@ def test_rates_on_a_clock(capsys: pytest.CaptureFixture[str]) -> None:
     time = Clock()
     with clock.driven_by(time):
         monitor = ThroughputMonitor(window_seconds=10, print_every=2)
-        assert (monitor.current, monitor.average) == (None, None)
+        assert monitor.average is None
         for _ in monitor.watch(range(4)):
             time.now_ns += SECOND // 2
         assert monitor.current == pytest.approx(2.0)

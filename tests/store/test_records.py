@@ -133,7 +133,9 @@ def test_recent_is_newest_first_and_bounded(store: RecordStore) -> None:
         route=st.none() | st.sampled_from(["chat/completions", "embeddings"]),
         key_id=st.none() | st.sampled_from("kl"),
         min_duration_ns=st.none() | st.integers(0, 10),
+        upstream=st.none() | st.sampled_from("uv"),
         since_wall_ns=st.none() | st.integers(0, 5),
+        until_wall_ns=st.none() | st.integers(0, 6),
     ),
     data=st.data(),
 )
@@ -153,6 +155,7 @@ def test_pages_make_up_the_whole_list(
             outcome=drawn(st.sampled_from(["served", "failed"])),
             route=drawn(st.sampled_from(["chat/completions", "embeddings"])),
             key_id=drawn(st.sampled_from("kl")),
+            upstream=drawn(st.sampled_from("uv")),
             duration_ns=drawn(st.integers(0, 10)),
         )
         for arrived in arrivals
@@ -175,7 +178,9 @@ def matches(record: Record, where: RecordFilter) -> bool:
         and where.route in {None, record.route}
         and where.key_id in {None, record.key_id}
         and record.duration_ns >= (where.min_duration_ns or 0)
+        and where.upstream in {None, record.upstream}
         and record.arrived_wall_ns >= (where.since_wall_ns or 0)
+        and (where.until_wall_ns is None or record.arrived_wall_ns < where.until_wall_ns)
     )
 
 
@@ -183,7 +188,9 @@ FILTERS = {
     "requests_by_arrival": [
         RecordFilter(),
         RecordFilter(since_wall_ns=NOON_NS),
+        RecordFilter(since_wall_ns=NOON_NS, until_wall_ns=NOON_NS + 5),
         RecordFilter(min_duration_ns=5),
+        RecordFilter(upstream="local"),
     ],
     "requests_by_model": [RecordFilter(model="a"), RecordFilter(model="a", since_wall_ns=NOON_NS)],
     "requests_by_outcome": [RecordFilter(outcome="failed")],

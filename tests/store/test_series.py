@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -153,6 +154,24 @@ def test_a_damaged_sketch_costs_itself_only(store: SeriesStore) -> None:
     assert (minute.sum, minute.count) == (3000.0, 2)
     assert minute.sketch is not None
     assert decode(minute.sketch).count == 1
+
+
+def test_sketches_of_other_bounds_are_not_taken_for_ours(tmp_path: Path) -> None:
+    """A file from before the buckets were a second's powers of two keeps its points, not its sketches."""
+    path = tmp_path / "metrics.db"
+    older = SeriesStore(path)
+    fill(older, NOW, 60)
+    older.close()
+    connection = apsw.Connection(str(path))
+    connection.pragma("user_version", 1)
+    connection.close()
+
+    newer = SeriesStore(path)
+    rows = newer.find(number(newer), NOW, NOW + 60, 10.0)
+    newer.close()
+
+    assert [each.count for each in rows] == [1.0] * 6
+    assert {each.sketch for each in rows} == {None}
 
 
 def test_a_deleted_file_is_begun_anew(tmp_path: Path) -> None:

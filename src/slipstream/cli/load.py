@@ -7,12 +7,12 @@ import click
 
 from slipstream.cli.load_compare import compare, selftest
 from slipstream.cli.load_options import (
-    Wire,
     request_options,
     run_until_stopped,
     target_of,
     target_options,
     time_option,
+    wire_of,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def load() -> None:
 @time_option("--think-time", default="0s", help="Pause of a user after each answer.")
 @click.option("--prompt", default="", help="What to send; else made-up prompts.")
 @click.option("--stream/--no-stream", default=True, show_default=True, help="Whether answers are streamed.")
-@click.option("--cached", is_flag=True, help="Send the same prompts again, so that caches may answer.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the arrivals and prompts.")
 @request_options
 @target_options
@@ -79,10 +78,6 @@ def load() -> None:
 def run(
     *,
     url: str | None,
-    dialect: str,
-    key_env: str | None,
-    headers: tuple[str, ...],
-    method: str,
     fail_if: tuple[str, ...],
     compat: str | None,
     as_json: bool,
@@ -105,7 +100,7 @@ def run(
 
     thresholds(fail_if)  # a mistake in them is told before the test, not after
     model, stream = str(config["model"]), bool(config["stream"])
-    target = target_of(url, model=model, streaming=stream, wire=Wire(dialect, key_env, headers, method))
+    target = target_of(url, model=model, streaming=stream, wire=wire_of(config))
     if config["concurrent_users"] is None and config["requests_per_second"] is None:
         config["concurrent_users"] = DEFAULT_USERS
     result = played(target, config, quiet=quiet)

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import click
 
 from slipstream.cli.load_options import (
-    Wire,
     request_options,
     run_until_stopped,
     target_of,
     target_options,
     time_option,
+    wire_of,
 )
 
 if TYPE_CHECKING:
@@ -48,10 +48,6 @@ def compare(
     rounds: int,
     users: int | None,
     rate: float | None,
-    dialect: str,
-    key_env: str | None,
-    headers: tuple[str, ...],
-    method: str,
     as_json: bool,
     **given: object,
 ) -> int:
@@ -74,7 +70,7 @@ def compare(
         {**given, "requests_per_second": rate, "concurrent_users": users if users or rate else DEFAULT_USERS}
     )
     options = CompareOptions(figure=figure, tolerance=tolerance, rounds=rounds, round_seconds=seconds)
-    wire = Wire(dialect, key_env, headers, method)
+    wire = wire_of(given)
     targets = [target_of(each, model=model, streaming=True, wire=wire) for each in (a, b)]
 
     async def work(stop: "asyncio.Event") -> "Comparison":

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -41,6 +42,8 @@ def target_options(command: Decorated) -> Decorated:
         (
             click.option("--dialect", type=click.Choice(DIALECTS), default=DIALECTS[0], show_default=True,
                          help="What the target speaks; http = any request."),
+            click.option("--ca-file", metavar="FILE", default="",
+                         help="PEM file of the authority to trust, of https targets."),
             click.option("--key-env", metavar="NAME", help="Environment variable that holds the API key."),
             click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="One more header."),
             click.option("--method", default="POST", show_default=True, help="Of --dialect http."),
@@ -56,7 +59,21 @@ def request_options(command: Decorated) -> Decorated:
     for decorator in reversed(
         (
             click.option("--prompt-tokens", type=click.IntRange(1), help="Length of made-up prompts."),
+            click.option("--prompt-spread", type=click.FloatRange(0), default=0.0,
+                         help="Its standard deviation, in tokens: lengths are log-normal then."),
             click.option("--output-tokens", type=click.IntRange(1), help="Longest answer that is asked for."),
+            click.option("--output-spread", type=click.FloatRange(0), default=0.0,
+                         help="Its standard deviation, in tokens."),
+            click.option("--shared-prefix", type=click.IntRange(0), default=0, metavar="TOKENS",
+                         help="So long a beginning is the same in all prompts of the run."),
+            click.option("--turns", type=click.IntRange(1), default=1, show_default=True,
+                         help="Of a user's session; each sends all before it again."),
+            click.option("--cached", is_flag=True,
+                         help="Send a few prompts again and again, so that caches may answer."),
+            click.option("--distinct", type=click.IntRange(1), default=10, show_default=True,
+                         help="With --cached: how many prompts."),
+            click.option("--body", default="", callback=_text_or_file, metavar="TEXT|@FILE",
+                         help="The body of each request of --dialect http."),
             time_option("--timeout", default="60s", help="Longest a request may take."),
             click.option("--slo", multiple=True, metavar="BOUND",
                          help="What a good request keeps: ttft<500ms, response<2s; repeatable."),
@@ -66,6 +83,15 @@ def request_options(command: Decorated) -> Decorated:
     return command
 
 
+def _text_or_file(_: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.startswith("@"):
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{value[1:]} cannot be read: {error}", param=parameter) from None
+
+
 class Wire(NamedTuple):
     """How a target is spoken to."""
 
@@ -73,11 +99,19 @@ class Wire(NamedTuple):
     key_env: str | None = None
     headers: tuple[str, ...] = ()
     method: str = "POST"
+    ca_file: str = ""
+
+
+def wire_of(given: dict[str, object]) -> Wire:
+    """What `target_options` were given, taken out of a command's options."""
+    return Wire(**{name: given.pop(name) for name in Wire._fields})  # type: ignore[arg-type]  # click made them
 
 
 def target_of(url: str | None, *, model: str, streaming: bool, wire: Wire) -> "Target | str | None":
     """The target of a command; None = the live server. Raises `click.UsageError`."""
     if url is None:
+        if wire != Wire():
+            raise click.UsageError("--dialect, --key-env, --header, --method and --ca-file need a URL.")
         return model or None
     from slipstream.testing.load.target import Target
 
@@ -100,6 +134,7 @@ def target_of(url: str | None, *, model: str, streaming: bool, wire: Wire) -> "T
         headers=tuple(pairs),
         streaming=streaming,
         method=wire.method,
+        ca_file=wire.ca_file,
     )
 
 

@@ -116,6 +116,8 @@ def show(result: "LoadResult") -> None:
     if counts.kinds:
         kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.kinds.items())
         console.print(f"[red]errors:[/] {kinds}", highlight=False)
+    if summary.hint:
+        console.print(f"[b]{escape(summary.hint)}[/]", highlight=False)
     if counts.ok:
         console.print(_latencies("ms", {ROWS[each]: summary.latencies[each] for each in ROWS}))
     if summary.tokens.output is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from slipstream.cli.load import played, told, write_files
-from slipstream.cli.load_options import Wire, target_of, target_options, time_option
+from slipstream.cli.load_options import target_of, target_options, time_option, wire_of
 
 RECORDS = "records"
 """In the place of a file: what this Slipstream has recorded."""
@@ -64,10 +64,7 @@ def replay(
     from slipstream.testing.load.thresholds import thresholds
 
     thresholds(fail_if)
-    spoken = Wire(
-        str(wire["dialect"]), _text(wire["key_env"]), _headers(wire["headers"]), str(wire["method"])
-    )
-    target = target_of(url, model=model, streaming=True, wire=spoken)
+    target = target_of(url, model=model, streaming=True, wire=wire_of(wire))
     config: dict[str, object] = {
         "trace_speed": speed,
         "max_requests": requests,
@@ -108,11 +105,3 @@ def _length(trace: Path, speed: float, requests: int | None) -> float:
 
     read = read_trace(trace, rows_max=requests or ROWS_MAX)
     return float(read.arrivals_ns[-1]) / 1e9 / speed + 0.001
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _headers(value: object) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, tuple) else ()

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from slipstream.cli.load_options import (
-    Wire,
     request_options,
     run_until_stopped,
     target_of,
     target_options,
     time_option,
+    wire_of,
 )
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ NOTHING_FOUND = 1
 def stress(
     *,
     url: str | None,
-    dialect: str,
-    key_env: str | None,
-    headers: tuple[str, ...],
-    method: str,
     as_json: bool,
     **given: object,
 ) -> int:
@@ -67,9 +63,7 @@ def stress(
     from slipstream.testing.load.goodput import objectives
     from slipstream.testing.load.stress import LimitOptions, StressTester
 
-    target = target_of(
-        url, model=str(given["model"]), streaming=True, wire=Wire(dialect, key_env, headers, method)
-    )
+    target = target_of(url, model=str(given["model"]), streaming=True, wire=wire_of(given))
     renamed = {"round": "round_seconds", "soak": "soak_seconds", "max_time": "seconds_max"}
     options = msgspec.convert({renamed.get(name, name): value for name, value in given.items()}, LimitOptions)
     objectives(options.slo)

@@ -198,7 +198,12 @@ class Models(Section, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Retries in 60 s that are granted however few requests there are.")
     ] = 10
     wait_seconds: Annotated[
-        float, Meta(ge=0, description="Longest wait for an upstream to come back where none is free.")
+        float,
+        Meta(
+            ge=0,
+            description="Longest wait for an upstream to come back where none is free, and for the embedded "
+            "model to load where nothing stands in for it.",
+        ),
     ] = 10.0
     waiting: Annotated[int, Meta(ge=0, description="Most requests of one worker that wait so.")] = 1024
     breaker_failures: Annotated[

@@ -1,9 +1,10 @@
 """The one histogram of the product: buckets that grow by 2^(1/32), so that any quantile is within 1.1 %.
 
 The layout is that of OpenTelemetry's exponential histograms of scale 5 and of Prometheus' native
-histograms of schema 5; exports and roll-ups lose nothing, and merging is adding. It knows no metric.
+histograms of schema 5, in the unit that those are exported in: every bound is a power of 2^(1/32) of a
+second. Exports and roll-ups lose nothing, and merging is adding. It knows no metric.
 
-A value is stored as a whole number of its finest unit (nanoseconds, thousandths of a token). The slots:
+A value is stored in its finest unit: a time in nanoseconds, anything else in `TINY`ths. The slots:
 0 holds zero and less, 1 what is too small, then one for each bucket, the last what is too large.
 """
 
@@ -22,17 +23,22 @@ GAMMA = 2.0 ** (1.0 / PER_OCTAVE)
 """Upper bound of a bucket over its lower one: 1.0219."""
 ERROR = (GAMMA - 1.0) / (GAMMA + 1.0)
 """Largest relative error of a quantile within the range: 1.083 %."""
-FIRST_POWER, LAST_POWER = 9, 44
-"""The range, as powers of two: 512 ns to 4.9 hours."""
+WHOLE = 1e9
+"""What a bound lies at exactly: a second in nanoseconds. Its doublings and halvings are bounds as well."""
+TINY = WHOLE / 2**20
+"""How many of the finest unit make one of what is no time, so that its powers of two are bounds too."""
+FIRST_POWER, LAST_POWER = -21, 14
+"""The range, as powers of two of a second: 477 ns to 4.6 hours. Of what is no time: 0.5 to 17 billion."""
 BUCKETS = (LAST_POWER - FIRST_POWER) * PER_OCTAVE
 ZERO, UNDER, FIRST, OVER = 0, 1, 2, BUCKETS + 2
 SLOTS = BUCKETS + 3
 OFFSET = FIRST_POWER * PER_OCTAVE
 """OpenTelemetry's index of the first bucket; Prometheus counts from one more."""
 
-_LEAST = 2.0**FIRST_POWER
-_MOST = 2.0**LAST_POWER
-_SHIFT = FIRST - 1 - OFFSET
+LEAST, MOST = WHOLE * 2.0**FIRST_POWER, WHOLE * 2.0**LAST_POWER
+"""The ends of the range, in the finest unit."""
+SHIFT = FIRST - 1 - OFFSET
+"""From the rounded logarithm of a value to its slot."""
 _DOUBLE = struct.Struct("<d")
 _ceil = math.ceil
 _log2 = math.log2
@@ -40,10 +46,10 @@ _log2 = math.log2
 
 def index(value: float) -> int:
     """The slot of a value. Bounds belong to the bucket below; NaN and what is below zero count as zero."""
-    if value > _LEAST:
-        if value > _MOST:
+    if value > LEAST:
+        if value > MOST:
             return OVER
-        return _ceil(_log2(value) * PER_OCTAVE) + _SHIFT
+        return _ceil(_log2(value / WHOLE) * PER_OCTAVE) + SHIFT
     return UNDER if value > 0 else ZERO
 
 
@@ -52,11 +58,11 @@ def bounds(slot: int) -> tuple[float, float]:
     if slot == ZERO:
         return 0.0, 0.0
     if slot == UNDER:
-        return 0.0, _LEAST
+        return 0.0, LEAST
     if slot == OVER:
-        return _MOST, math.inf
+        return MOST, math.inf
     power = slot - FIRST + OFFSET
-    return 2.0 ** (power / PER_OCTAVE), 2.0 ** ((power + 1) / PER_OCTAVE)
+    return WHOLE * 2.0 ** (power / PER_OCTAVE), WHOLE * 2.0 ** ((power + 1) / PER_OCTAVE)
 
 
 def middle(slot: int) -> float:
@@ -67,7 +73,7 @@ def middle(slot: int) -> float:
     if FIRST <= slot < OVER:
         low, high = bounds(slot)
         return 2.0 * low * high / (low + high)
-    return (0.0, _LEAST)[slot] if slot < FIRST else _MOST
+    return (0.0, LEAST)[slot] if slot < FIRST else MOST
 
 
 def quantile(counts: Sequence[float], q: float) -> float | None:

@@ -73,7 +73,7 @@ def _times(name: str, text: str, *labels: str) -> Metric:
 
 
 def _sizes(name: str, unit: str, text: str, *labels: str) -> Metric:
-    return Metric(name, "histogram", unit, text, labels, scale=1000.0)
+    return Metric(name, "histogram", unit, text, labels, scale=histogram.TINY)
 
 
 def _derived(name: str, unit: str, text: str, over: tuple[str, str], factor: float = 1.0) -> Metric:
@@ -240,8 +240,8 @@ RECORDED: tuple[Metric, ...] = _RECORDED
 
 
 def _schema_hash() -> bytes:
-    told = [f"{each.name}:{each.kind}:{','.join(each.labels)}:{each.scale:g}" for each in _RECORDED]
-    layout = f"{histogram.SCALE}:{histogram.FIRST_POWER}:{histogram.LAST_POWER}"
+    told = [f"{each.name}:{each.kind}:{','.join(each.labels)}:{each.scale!r}" for each in _RECORDED]
+    layout = f"{histogram.SCALE}:{histogram.WHOLE:g}:{histogram.FIRST_POWER}:{histogram.LAST_POWER}"
     return hashlib.sha256("\n".join([layout, *told]).encode()).digest()[:16]
 
 

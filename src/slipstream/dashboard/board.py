@@ -124,8 +124,9 @@ class Board:
         return self._ask(lambda readings: numbers(readings, tiles, "server"))
 
     async def series(self, start_ns: int, end_ns: int, points: int, only: Sequence[str] = ()) -> Series:
-        """The charts, or only some, over a range. Reads the stored past in a thread."""
-        asked = [chart for chart in charts(self.tiles.all()) if not only or chart.id in only]
+        """The charts over a range, all but heat maps, or only some. Reads the stored past in a thread."""
+        drawn = charts(self.tiles.all())
+        asked = [chart for chart in drawn if (chart.id in only if only else chart.drawn == "lines")]
         async with self._reading:
             return await asyncio.to_thread(
                 self._ask, lambda readings: series.read(readings, asked, start_ns, end_ns, points=points)
@@ -141,17 +142,13 @@ class Board:
 
 
 def shown(added: Sequence[Tile]) -> tuple[Tile, ...]:
-    """Our tiles, with the titles that users gave to the same metrics, then what they added."""
-    titles = {each.metric: each for each in added}
-    ours = [
-        Tile(titles[tile.metric].title, tile.metric, tile.unit, titles[tile.metric].owner)
-        if tile.metric in titles and titles[tile.metric].unit == tile.unit
-        else tile
-        for tile in TILES
-    ]
-    kept = {(each.metric, each.unit) for each in ours}
-    further = {each.metric: each for each in added if (each.metric, each.unit) not in kept}
-    return (*ours, *further.values())
+    """Our tiles, each as users want it where they have added its metric, then what else they added.
+
+    A metric is shown once: the last to add it names it.
+    """
+    theirs = {each.metric: each for each in added}
+    ours = [theirs.pop(tile.metric, tile) for tile in TILES]
+    return (*ours, *theirs.values())
 
 
 def charts(added: Sequence[Tile]) -> tuple[Chart, ...]:

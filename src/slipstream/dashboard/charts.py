@@ -8,7 +8,7 @@ from typing import Literal
 from msgspec import Struct
 
 from slipstream.core.metrics import METRICS, Metric
-from slipstream.core.tile import Tile
+from slipstream.core.tile import Tile, unit_of
 
 Stat = Literal["p50", "p95", "p99", "rate", "average", "ratio"]
 """How a line is read: a quantile of a histogram, a counter a second, a gauge's mean, or a derived share."""
@@ -125,7 +125,7 @@ CHARTS: tuple[Chart, ...] = (
         "Where response times lie",
         "ms",
         "latency",
-        "Darker is more requests. Click one to see them.",
+        "The stronger the colour, the more requests. Click to see them.",
         (Line("requests", "response_time", "p50"),),
         drawn="heat",
     ),
@@ -368,4 +368,4 @@ def chart_of(tile: Tile) -> Chart | None:
         return None
     stat = reading_of(metric)
     line = Line(stat if stat in QUANTILES else metric.name, name, stat)
-    return Chart(f"own_{tile.metric}", tile.title, tile.unit, "own", metric.help, (line,))
+    return Chart(f"own_{tile.metric}", tile.title, unit_of(metric), "own", metric.help, (line,))

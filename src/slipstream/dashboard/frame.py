@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from slipstream.core.metrics import METRICS, OTHER
+from slipstream.core.metrics import METRICS, OTHER, Metric
 from slipstream.core.readings import Labels, Readings, derived
-from slipstream.core.tile import Tile
+from slipstream.core.tile import Tile, factor_of
 from slipstream.dashboard.charts import QUANTILES, Chart, Line
-from slipstream.dashboard.series import QUANTILE_SECONDS, SECOND_NS
+from slipstream.dashboard.series import QUANTILE_SECONDS, RATE_SECONDS, SECOND_NS
 
 MINUTE = 60.0
 GAUGE_SECONDS = 10.0
@@ -64,7 +64,8 @@ class Frame(Struct, frozen=True):
     Attributes:
         at: where it begins, seconds of the wall clock.
         tiles: the overview's numbers.
-        lines: chart -> line -> its value within that second; a quantile's within the last 15.
+        lines: chart -> line -> its value within that second; a quantile's within the last 15, a rate's
+            within the last 5.
         models, upstreams: rows of the tables.
         firing: alerts that fire now; None where nobody watches for any.
     """
@@ -90,22 +91,26 @@ def frame(readings: Readings, tiles: Sequence[Tile], charts: Sequence[Chart]) ->
 
 
 def tile_now(readings: Readings, tile: Tile) -> TileNow:
-    """A tile's number, read as a bare condition on its metric would read it."""
-    metric = METRICS[tile.metric]
+    """A tile's number in its unit, read as a bare condition on its metric would read it."""
+    value, note = _reading(readings, METRICS[tile.metric])
+    factor = factor_of(METRICS[tile.metric], tile.unit) or 1.0
+    return TileNow(tile.metric, value if value is None else value * factor, note)
+
+
+def _reading(readings: Readings, metric: Metric) -> tuple[float | None, str]:
+    """The number of a metric in its own unit, and what it is."""
     if metric.kind == "histogram":
-        sketch = readings.sketch(tile.metric, {}, MINUTE)
+        sketch = readings.sketch(metric.name, {}, MINUTE)
         if sketch is None or not sketch.count:
-            return TileNow(tile.metric, None, "p95, last minute")
-        return TileNow(tile.metric, sketch.quantile(0.95), f"p95 of {sketch.count:,}, last minute")
+            return None, "p95, last minute"
+        return sketch.quantile(0.95), f"p95 of {sketch.count:,}, last minute"
     if metric.kind == "gauge":
-        stats = readings.gauge_stats(tile.metric, {}, GAUGE_SECONDS)
-        return TileNow(tile.metric, stats.average if stats is not None else None, "last 10 s")
+        stats = readings.gauge_stats(metric.name, {}, GAUGE_SECONDS)
+        return stats.average if stats is not None else None, "last 10 s"
     if metric.kind == "counter":
-        return TileNow(tile.metric, readings.rate(tile.metric, {}, MINUTE), "last minute")
+        return readings.rate(metric.name, {}, MINUTE), "last minute"
     seconds, told = (ERROR_SECONDS, "last 5 min") if metric.over[1] else (MINUTE, "last minute")
-    value = derived(readings, tile.metric, {}, seconds)
-    hourly = tile.unit.endswith("/h") and metric.unit.endswith("/s")
-    return TileNow(tile.metric, value * 3600 if value is not None and hourly else value, told)
+    return derived(readings, metric.name, {}, seconds), told
 
 
 def lines_now(readings: Readings, chart: Chart) -> dict[str, float | None]:
@@ -184,7 +189,7 @@ def _value(readings: Readings, line: Line, labels: Labels) -> float | None:
         return stats.average if stats is not None else None
     if line.stat == "ratio":
         return derived(readings, line.metric, labels, 1.0)
-    rate = readings.rate(line.metric, labels, 1.0)
+    rate = readings.rate(line.metric, labels, RATE_SECONDS)
     return rate * line.factor if rate is not None else None
 
 

@@ -25,6 +25,8 @@ STORED_STEP = 10
 """Seconds of the shortest step that is stored; a shorter one shows the same value for as long."""
 QUANTILE_SECONDS = 15
 """Quantiles tell of at least so many seconds up to a point: those of single requests say nothing."""
+RATE_SECONDS = 5
+"""The same of rates: an answer's tokens are counted at its end, which makes single seconds jump."""
 SECOND_NS = 1_000_000_000
 
 Column = list[float | None]
@@ -98,8 +100,9 @@ class Reading:
         self._step = step
         self._coarse = max(step, STORED_STEP)
         coarse_ns, step_ns = self._coarse * SECOND_NS, step * SECOND_NS
-        self._first = start_ns // step_ns
-        self._count = max(1, min(POINTS_MAX + 1, -(-end_ns // step_ns) - self._first))
+        self._lead = QUANTILE_SECONDS // step  # steps before the range, for what looks back
+        self._first = start_ns // step_ns - self._lead
+        self._count = max(1, min(POINTS_MAX + 1, -(-end_ns // step_ns) - start_ns // step_ns)) + self._lead
         self._now_ns = readings.now_wall_ns()
         self._fresh_ns = -(-readings.fresh_since_ns() // coarse_ns) * coarse_ns  # nothing counts twice
         self._known: dict[_Key, list[Point | None]] = {}
@@ -109,12 +112,12 @@ class Reading:
     @property
     def times(self) -> list[int]:
         """Where the steps begin, in seconds."""
-        return [(self._first + at) * self._step for at in range(self._count)]
+        return [(self._first + at) * self._step for at in range(self._lead, self._count)]
 
     def picture(self, chart: Chart) -> Picture:
         """One chart, filled."""
         if chart.drawn == "heat":
-            points = self._points(chart.lines[0].metric, chart.lines[0].labels)
+            points = self._points(chart.lines[0].metric, chart.lines[0].labels)[self._lead :]
             scale = METRICS[chart.lines[0].metric].scale
             return Picture(chart.id, [], self._spread(chart.lines[0]), heat_of(points, scale))
         drawn = [each for line in chart.lines for each in self._drawn(line)]
@@ -127,11 +130,11 @@ class Reading:
 
     def _drawn(self, line: Line) -> list[Drawn]:
         if not line.by:
-            values = self._values(line, line.labels)
+            values = self._values(line, line.labels)[self._lead :]
             return [Drawn(line.label, values, line.labels)] if _is_told(values) else []
         name = METRICS[line.metric].over[0] or line.metric
         sets = {labels[line.by]: None for labels in self._readings.label_sets(name) if labels.get(line.by)}
-        lines = [Drawn(value, self._values(line, labels), labels) for value in sets
+        lines = [Drawn(value, self._values(line, labels)[self._lead :], labels) for value in sets
                  for labels in [{**line.labels, line.by: value}]]  # fmt: skip
         told = [each for each in lines if any(value for value in each.values)]
         told.sort(key=lambda each: -sum(value or 0.0 for value in each.values))
@@ -150,12 +153,18 @@ class Reading:
             return self._quantiles[key][line.stat]
         if line.stat == "average":
             return [_short(p.sum / p.count) if p is not None and p.count else None for p in points]
-        lived = self._lived()
+        return self._rates(points, line.factor)
+
+    def _rates(self, points: Sequence[Point | None], factor: float) -> Column:
+        """A counter a second, over each step and those before it that were watched, some seconds in all."""
+        lived, steps = self._lived(), max(1, RATE_SECONDS // self._step)
+        known = [point is not None or lived[at] for at, point in enumerate(points)]
         rates: Column = []
-        for at, point in enumerate(points):
-            total = point.sum if point is not None else 0.0
-            known = point is not None or lived[at]
-            rates.append(_short(total * line.factor / self._seconds(at)) if known else None)
+        for at in range(len(points)):
+            window = [each for each in range(max(0, at - steps + 1), at + 1) if known[each]]
+            grown = sum(point.sum for each in window if (point := points[each]) is not None)
+            seconds = sum(self._seconds(each) for each in window)
+            rates.append(_short(grown * factor / seconds) if known[at] else None)
         return rates
 
     def _shares(self, name: str, labels: Labels) -> Column:
@@ -197,9 +206,9 @@ class Reading:
         """Put a part of the range into its steps; a longer stored step is spread over those it lasts."""
         wide = max(1, round(span.step_seconds) // self._step)
         for point in self._readings.history(key[0], dict(key[1]), span):
-            if point.sketch is not None:
-                self._sketches[key].append(point.sketch)
             at = point.wall_ns // (self._step * SECOND_NS) - self._first
+            if point.sketch is not None and at + wide > self._lead:
+                self._sketches[key].append(point.sketch)
             if wide > 1 and METRICS[key[0]].kind == "counter":
                 point = msgspec.structs.replace(point, sum=point.sum / wide)  # noqa: PLW2901
             for place in range(max(at, 0), min(at + wide, self._count)):
@@ -226,7 +235,7 @@ class Reading:
 def read(readings: Readings, charts: Sequence[Chart], start_ns: int, end_ns: int, *, points: int) -> Series:
     """All of `charts` over a range, in at most `points` steps; optional ones without data are left out."""
     step = step_for((end_ns - start_ns) / SECOND_NS, points)
-    if all(chart.drawn == "heat" for chart in charts):
+    if any(chart.drawn == "heat" for chart in charts):  # each value is in one cell
         step = max(step, STORED_STEP)
     reading = Reading(readings, start_ns, end_ns, step=step)
     pictures = [(chart, reading.picture(chart)) for chart in charts]

@@ -38,6 +38,8 @@ from slipstream.net.sse import EventSplitter, data_of
 
 WAIT_SECONDS = 600.0
 """Longest wait for a slot in the client's pool; the request's own deadlines are shorter."""
+LOOK_SECONDS = 0.05
+"""How often a request that waits for the process to be ready looks."""
 IDLE_SECONDS = 4.0
 """llama.cpp closes a connection that was unused for 5 s; ours goes first, so that none turns out dead."""
 ERROR_BYTES = 64 * 1024
@@ -53,6 +55,7 @@ class LocalModel:
         settings: its section of the settings.
         address: where its process is served now; asked at every request.
         event_bytes: largest event that is accepted from it.
+        wait_seconds: how long a request waits while its process starts, or starts again.
         counters: where stale connections are counted.
     """
 
@@ -62,11 +65,14 @@ class LocalModel:
         address: Callable[[], LocalAddress],
         *,
         event_bytes: int,
+        wait_seconds: float = 0.0,
         counters: Counters | None = None,
     ) -> None:
         self._settings = settings
         self._address = address
         self._event_bytes = event_bytes
+        self._wait_seconds = wait_seconds
+        self._waiting = 0
         self._counters = counters
         self._client: HttpClient | None = None
         self._client_url = ""
@@ -81,12 +87,13 @@ class LocalModel:
         """Send the request; return when its prompt has got a slot.
 
         Raises `BadRequest` for fields of a wrong type or range and prompts that do not fit, `Unavailable`
-        while the model loads, `UpstreamFailed` (code `local_model_crashed`) when its process dies.
+        where the model still loads when the wait is over, `UpstreamFailed` (code `local_model_crashed`)
+        when its process dies.
         """
         if request.route is Route.EMBEDDINGS:
             raise BadRequest(f"The model `{self._settings.name}` makes no embeddings.", param="model")
         body = order(request, self._settings, record)
-        address = self._ready()
+        address = await self._ready(record)
         headers = (
             (b"authorization", b"Bearer " + address.key.encode()),
             (b"content-type", b"application/json"),
@@ -126,8 +133,12 @@ class LocalModel:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    def _ready(self) -> LocalAddress:
+    async def _ready(self, record: Record) -> LocalAddress:
+        """Where its process is served, after a wait if it is loading. Raises `Unavailable`."""
         address = self._address()
+        if address.state == "loading" and self._waiting < self._settings.waiting:
+            with record.step("load"):
+                address = await self._loaded()
         if address.state == "ready":
             return address
         if address.state == "loading":
@@ -149,6 +160,19 @@ class LocalModel:
             hint="The log has more; it is tried again.",
             retry_after_seconds=5.0,
         )
+
+    async def _loaded(self) -> LocalAddress:
+        """The address once it is not loading any more, or as it is when the wait is over."""
+        until_ns = clock.monotonic_ns() + int(self._wait_seconds * 1e9)
+        self._waiting += 1
+        try:
+            while True:
+                address = self._address()
+                if address.state != "loading" or clock.monotonic_ns() >= until_ns:
+                    return address
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._waiting -= 1
 
     def _connect(self, address: LocalAddress) -> HttpClient:
         """The client to the process that runs now: as many connections as it has slots, so we queue here.

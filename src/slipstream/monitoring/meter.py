@@ -8,15 +8,14 @@ import functools
 import math
 from collections.abc import Callable
 
-from slipstream.core.histogram import FIRST, OFFSET, PER_OCTAVE, index
+from slipstream.core.histogram import LEAST, MOST, PER_OCTAVE, SHIFT, WHOLE, index
 from slipstream.core.meters import NAMES, Counters
 from slipstream.core.metrics import COUNTER_METRIC, INDEX, RECORDED, Kind
 from slipstream.monitoring.slab import Slab
 
 _KEPT_MAX = 4096
 _VALUE_MAX = 1e15
-_LEAST, _MOST = 512, 2**44
-_SHIFT = 1 + FIRST - 1 - OFFSET
+_SHIFT = 1 + SHIFT
 _NOWHERE = (-1, 1.0)
 _ceil, _log2 = math.ceil, math.log2
 
@@ -26,9 +25,9 @@ def add(cells: "memoryview[float]", at: int, raw: int) -> None:
 
     `core.histogram.index` is written out: a call costs as much as what it does.
     """
-    if _LEAST < raw < _MOST:
+    if LEAST < raw < MOST:
         cells[at] += raw
-        cells[at + _ceil(_log2(raw) * PER_OCTAVE) + _SHIFT] += 1
+        cells[at + _ceil(_log2(raw / WHOLE) * PER_OCTAVE) + _SHIFT] += 1
     else:
         cells[at] += max(raw, 0)
         cells[at + 1 + index(raw)] += 1

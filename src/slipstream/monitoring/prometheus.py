@@ -188,8 +188,7 @@ def _message(family: Family, sample: Sample) -> dict[str, object]:
 def native(sketch: Sketch) -> dict[str, object]:
     """A native histogram of the same resolution, schema 5.
 
-    Its bounds are powers of 2^(1/32) of the exported unit, ours of the stored one (ns): a bucket goes to
-    the one that overlaps it most, which moves values by at most 1.1 %; counts and the sum are exact.
+    Its bounds are powers of 2^(1/32) of the exported unit, and so are ours: counts go over as they are.
     """
     zeros, counts = exponential(sketch)
     spans: list[dict[str, int]] = []
@@ -216,7 +215,7 @@ def native(sketch: Sketch) -> dict[str, object]:
 
 def exponential(sketch: Sketch) -> tuple[int, dict[int, int]]:
     """What counts as zero, and counts by OpenTelemetry's index in the exported unit: (b^i, b^(i+1)]."""
-    shift = round(math.log2(sketch.scale) * histogram.PER_OCTAVE)
+    shift = round(math.log2(sketch.scale / histogram.WHOLE) * histogram.PER_OCTAVE)
     zeros, counts = 0, {}
     for slot, count in sketch.buckets.items():
         if slot < histogram.FIRST:

@@ -38,6 +38,7 @@ from slipstream.server.renewal import Origin, Renewal
 from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
+from slipstream.server.upstream_health import upstream_health
 from slipstream.store.keys import KeyStore
 
 if TYPE_CHECKING:
@@ -208,8 +209,13 @@ class Supervisor:
         await self._alerting.start()
         with contextlib.suppress(StoreFailed):  # was told by the alerts
             await self._desk.mark_start(slipstream.__version__, live.fingerprint(settings)[:8])
+        measuring.each_second(self._tell_health)
         measuring.each_second(self._alerting.look)
         parts.push_async_callback(self._alerting.aclose)
+
+    def _tell_health(self) -> None:
+        for upstream, healthy in upstream_health(slot.endpoints for slot in self._slots).items():
+            self._measuring.meter.set("upstream_healthy", healthy, upstream)
 
     async def _open_local(self, parts: contextlib.AsyncExitStack) -> None:
         """The embedded model, where it is on; it loads while the workers start."""

@@ -184,8 +184,11 @@ def test_stopped_on_the_way(slots: SimulatorProcess) -> None:
 
     async def main() -> None:
         stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(1.0, stop.set)
-        result = await LoadTester(slots.url).run_test({"concurrent_users": 4, "duration": 60}, stop=stop)
+        result = await LoadTester(slots.url).run_test(
+            {"concurrent_users": 4, "duration": 60},
+            watch=lambda tick: stop.set() if tick.done else None,
+            stop=stop,
+        )
 
         assert result.summary.stopped == "requested"
         assert result.successful_requests > 0

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.testing.load.limit import cautions_of, conclude, resource
@@ -32,6 +32,7 @@ def searched(slots: int, bound_ms: float, *, precision: float = 0.03, users_max:
     return probes
 
 
+@settings(max_examples=30)
 @given(st.integers(1, 500), st.floats(1.05, 4))
 def test_the_limit_of_slots_is_found(slots: int, slack: float) -> None:
     """So many users as the bound allows, to the precision asked for, and the ceiling exactly."""

@@ -48,7 +48,10 @@ async function json(path, options = {}) {
   if (response.ok) return response.json();
   const error = (await response.json().catch(() => null))?.error ?? {};
   const message = typeof error.message === "string" ? error.message : `The server answered with status ${response.status}.`;
-  throw new FeedError(message, { hint: String(error.hint ?? ""), status: response.status });
+  const hint = String(error.hint ?? "");
+  // The server repeats the hint at the end of the message, for clients that show nothing else.
+  const alone = hint && message.endsWith(hint) ? message.slice(0, -hint.length).trimEnd() : message;
+  throw new FeedError(alone || message, { hint: alone ? hint : "", status: response.status });
 }
 
 /**

@@ -17,6 +17,7 @@ const FRAMES_SECONDS = 900; // longer live ranges are asked for again instead of
 const HEAT_POINTS = 140;
 const HEAT_EVERY = 5; // seconds
 const REQUESTS_EVERY = 2;
+const JUST_NOW_SECONDS = 10;
 const RESYNC_EVERY = 60;
 const AROUND_SECONDS = 15; // what a point of a quantile tells of
 
@@ -33,11 +34,28 @@ let charts = [];
 let marks = [];
 let seconds = 0; // frames seen
 let loading = null;
+let told = { at: Date.now() / 1000, seen: performance.now() }; // the server's clock: the browser's may be set otherwise
 
 // ---- the range ------------------------------------------------------------------------------------------------------
 
 function isLive() {
   return state.from === null;
+}
+
+/** Now by the server's clock, in seconds. */
+function now() {
+  return told.at + (performance.now() - told.seen) / 1000;
+}
+
+/** What shows, from and to. */
+function range() {
+  return isLive() ? [now() - state.seconds, now()] : [state.from, state.to];
+}
+
+/** The same for marks: one that was just made is later than the newest frame. */
+function rangeOfMarks() {
+  const [from, to] = range();
+  return [from, isLive() ? to + JUST_NOW_SECONDS : to];
 }
 
 function growsByFrames() {
@@ -73,14 +91,13 @@ function requestsChanged(filters) {
 async function load() {
   const mine = {};
   loading = mine;
-  const now = Date.now() / 1000;
-  const [from, to] = isLive() ? [now - state.seconds, now] : [state.from, state.to];
+  const [from, to] = range();
   const points = growsByFrames() ? state.seconds : Math.round(Math.min(Math.max(innerWidth / 2.5, 150), 500));
   await guarded(async () => {
     const [all, map, found] = await Promise.all([
       api.series(from, to, points, charts.filter(({ drawn }) => drawn === "lines").map(({ id }) => id)),
       loadHeat(from, to),
-      alerts.load(from, to),
+      alerts.load(...rangeOfMarks()),
     ]);
     if (loading !== mine) return;
     columns.replace(all);
@@ -139,9 +156,7 @@ function drawAll(takeaways = new Map()) {
 /** Ask for the marks of what shows; the charts stay as they are. */
 async function loadMarks() {
   await guarded(async () => {
-    const { times, step } = columns;
-    if (!times.length) return;
-    marks = await alerts.load(times[0], times.at(-1) + step);
+    marks = await alerts.load(...rangeOfMarks());
     drawAll();
   });
 }
@@ -149,11 +164,13 @@ async function loadMarks() {
 function onFrame(frame) {
   const grows = growsByFrames() && columns.step === 1;
   seconds += 1;
+  told = { at: frame.at + 1, seen: performance.now() };
+  columns.keep(frame);
   if (grows) {
     columns.push(frame, state.seconds);
     drawAll();
   }
-  tiles.tell(frame.tiles, (metric) => (growsByFrames() ? columns.behind(metric, charts) : null));
+  tiles.tell(frame.tiles, (metric) => (isLive() ? columns.behind(metric, charts) : null));
   models.tell(frame);
   showFiring(frame.firing);
   const step = Math.max(columns.step, HEAT_EVERY);
@@ -165,9 +182,8 @@ function onFrame(frame) {
 }
 
 async function refreshHeat() {
-  const now = Date.now() / 1000;
   await guarded(async () => {
-    const map = await loadHeat(now - state.seconds, now);
+    const map = await loadHeat(now() - state.seconds, now());
     if (isLive()) showHeat(map);
   });
 }
@@ -287,7 +303,9 @@ function setUp() {
 
 async function start() {
   await guarded(async () => {
-    build(await api.layout());
+    const layout = await api.layout();
+    told = { at: layout.now, seen: performance.now() };
+    build(layout);
     new api.Live({ frame: onFrame, state: showPulse, resumed: load }).start();
     await Promise.all([load(), requests.refresh(), alerts.refresh()]);
   });

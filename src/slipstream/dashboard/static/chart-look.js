@@ -28,7 +28,7 @@ export function axes(unit) {
   const shared = { stroke: colour("--ink-faint"), font: "11px system-ui, sans-serif", ticks: { show: false } };
   const grid = { stroke: colour("--line"), width: 1 };
   return [
-    { ...shared, grid: { show: false }, space: 52, size: 26, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step)) },
+    { ...shared, grid: { show: false }, space: (_, __, ___, ____, width) => (width > 420 ? 84 : 56), size: 26, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step)) },
     { ...shared, grid, space: 32, size: 54, gap: 4, values: (_, splits) => splits.map((at) => tick(at, unit)) },
   ];
 }

@@ -1,22 +1,32 @@
 /* The columns behind the charts: one grid of times, grown by frames while live. Touches no element. */
 
+const RECENT = 10; // seconds that a range may be on its way
+
 export class Columns {
   times = [];
   step = 1;
   #charts = new Map(); // chart id -> Map(label -> values)
+  #recent = []; // frames that may have come while a range was on its way
 
   /** What the server told of a range. */
   replace({ times, step, pictures }) {
     this.times = times;
     this.step = step;
     this.#charts = new Map(pictures.map(({ id, lines }) => [id, new Map(lines.map(({ label, values }) => [label, values]))]));
+    if (step === 1) for (const { at, lines } of this.#recent) this.#fill(at, lines);
+  }
+
+  /** Remember a frame: a range that was asked for before it came may end before it. */
+  keep(frame) {
+    this.#recent.push(frame);
+    if (this.#recent.length > RECENT) this.#recent.shift();
   }
 
   /** A further second; the oldest beyond `seconds` are let go. A second that was missed is a gap. */
   push({ at, lines }, seconds) {
     const last = this.times.at(-1) ?? at - 1;
     if (at - last > seconds) return;
-    for (let missed = last + 1; missed < at; missed += 1) this.#append(missed, {});
+    for (let missed = last + 1; missed < at; missed += 1) this.#append(missed, this.#recent.find((each) => each.at === missed)?.lines ?? {});
     if (at > last) this.#append(at, lines);
     else this.#fill(at, lines); // the range was asked for in the middle of this second
     while (this.times.length > seconds) {

@@ -38,12 +38,15 @@ from slipstream.monitoring.conditions.tokens import Token
 
 DEPTH_MAX = 32
 """How deep brackets, `not` and minus may nest."""
+NUMBER_MAX = 1e18
+"""Largest number: 30 billion years, or 1,000 petabytes. Beyond it rounding alone would decide."""
 
 _OR, _AND, _NOT, _COMPARISON, _SUM, _PRODUCT, _NEGATIVE = range(1, 8)
 _BINDING = {
     "or": _OR, "and": _AND, "<": _COMPARISON, "<=": _COMPARISON, ">": _COMPARISON, ">=": _COMPARISON,
     "==": _COMPARISON, "!=": _COMPARISON, "+": _SUM, "-": _SUM, "*": _PRODUCT, "/": _PRODUCT,
 }  # fmt: skip
+_TOO_LARGE = "Numbers go up to 10^18."
 _MAY_FOLLOW = {"and", "or", *CLAUSE_WORDS}
 """Words that may stand behind a number."""
 
@@ -127,16 +130,24 @@ class _Parser:
 
     def _number(self) -> Number:
         stream = self._stream
-        value = float(stream.take().text)
+        written = stream.take()
+        value = float(written.text)
         token = stream.next
         if token.text in units.UNITS and not stream.at_clause():
             stream.take()
             unit = units.UNITS[token.text]
-            return literal(value * unit.factor, unit.dimension)
+            return self._finite(literal(value * unit.factor, unit.dimension), written)
         if token.kind == "name" and token.text not in _MAY_FOLLOW:
-            meant = nearest(token.text, {*units.UNITS, *_MAY_FOLLOW})
+            spelled = units.SPELLED.get(token.text.lower())
+            meant = f"Write `{spelled}`." if spelled else nearest(token.text, {*units.UNITS, *_MAY_FOLLOW})
             raise stream.mistake(f"`{token.text}` is no unit.", token, hint=meant)
-        return literal(value, "number")
+        return self._finite(literal(value, "number"), written)
+
+    def _finite(self, number: Number, token: Token) -> Number:
+        """A number that can be compared, and shown back in any of its units."""
+        if abs(number.value) > NUMBER_MAX:
+            raise self._stream.mistake("This number is too large.", token, hint=_TOO_LARGE)
+        return number
 
     def _joined(self, sign: Token, left: tuple[Node, Token], right: tuple[Node, Token]) -> Node:
         match sign.text:
@@ -166,8 +177,8 @@ class _Parser:
             raise self._stream.mistake("This divides by zero.", sign)
         value = arithmetic(node.sign, node.left.value, node.right.value)
         if value is None:
-            raise self._stream.mistake("This number is too large.", sign)
-        return literal(value, dimension_of(node))
+            raise self._stream.mistake("This number is too large.", sign, hint=_TOO_LARGE)
+        return self._finite(literal(value, dimension_of(node)), sign)
 
     def _same(self, sign: Token, one: Amount, other: Amount) -> tuple[Amount, Amount]:
         """Both in the same unit: a number without one takes that of the metric beside it."""
@@ -191,7 +202,7 @@ class _Parser:
                 sign,
                 hint=f"Write {bare.value:g} % if that is meant.",
             )
-        return literal(bare.value * subject.bare, subject.dimension)
+        return self._finite(literal(bare.value * subject.bare, subject.dimension), sign)
 
     def _as_truth(self, node: Node, begin: Token) -> Truth:
         if isinstance(node, Truth):

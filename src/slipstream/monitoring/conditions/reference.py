@@ -89,7 +89,11 @@ class References:
     def _subject(self, token: Token) -> Subject:
         if token.text not in SUBJECTS or token.kind != "name":
             what = f"There is no metric `{token.text}`." if token.text else "Here a metric is missing."
-            raise self._stream.mistake(what, token, hint=nearest(token.text, SUBJECTS))
+            is_aggregate = ALIASES.get(token.text, token.text) in AGGREGATES or quantile(token.text)
+            hint = f"An aggregate has its metric in brackets: `{token.text}(response_time, 5m)`."
+            raise self._stream.mistake(
+                what, token, hint=hint if is_aggregate else nearest(token.text, SUBJECTS)
+            )
         return SUBJECTS[token.text]
 
     def _aggregate(self, token: Token, subject: Subject) -> str:

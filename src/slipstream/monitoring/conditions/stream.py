@@ -67,7 +67,7 @@ class Stream:
         seconds = self._duration_part()
         while self.next.kind == "number" and self.after.text in DURATIONS:
             seconds += self._duration_part()
-        if seconds != int(seconds) or not 1 <= seconds <= WINDOW_SECONDS_MAX:
+        if not 1 <= seconds <= WINDOW_SECONDS_MAX or seconds != int(seconds):
             raise self.mistake("A time is whole seconds, from 1 s to 90 d.", begin)
         return int(seconds)
 
@@ -81,7 +81,7 @@ class Stream:
             raise self.mistake("Here a time is needed, such as `5m`.", number)
         unit = self.take()
         if unit.text not in DURATIONS:
-            raise self.mistake(
-                "A time needs its unit.", unit, hint="Units of time: " + ", ".join(DURATIONS) + "."
-            )
+            is_word = unit.kind == "name" and unit.text not in CLAUSE_WORDS
+            what = f"`{unit.text}` is no unit of time." if is_word else "A time needs its unit."
+            raise self.mistake(what, unit, hint="Units of time: " + ", ".join(DURATIONS) + ".")
         return float(number.text) * DURATIONS[unit.text]

@@ -44,6 +44,16 @@ UNITS: dict[str, Unit] = {
 DURATIONS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 """Units of windows and of `for` and `keep`, in seconds."""
 
+SPELLED = {
+    **dict.fromkeys(("millisecond", "milliseconds", "msec"), "ms"),
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("mins", "minute", "minutes"), "min"),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("day", "days"), "d"),
+    **dict.fromkeys(("percent", "pct"), "%"),
+}
+"""What people write for a unit, so that a mistake can name the one that was meant."""
+
 _TIMES = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
 _SIZES = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3), ("B", 1.0))
 

@@ -52,6 +52,7 @@ def aim(given: Aimable, config: LoadConfig, settings: Settings) -> Aim:
     """
     if given is None or (isinstance(given, str) and "://" not in given):
         return _live(given or config.model, config, settings)
+    _check(given, config)
     if isinstance(given, str):
         given = Target(url=given, model=config.model, streaming=config.stream)
     if isinstance(given, Target):
@@ -70,6 +71,25 @@ def aim(given: Aimable, config: LoadConfig, settings: Settings) -> Aim:
         f"{type(given).__name__} is nothing that can be asked.",
         hint="Give a URL, the name of a model, a model, or an async function that takes a prompt.",
     )
+
+
+def _check(given: Aimable, config: LoadConfig) -> None:
+    """Refuse what a target of that kind cannot be asked for."""
+    dialect = given.dialect if isinstance(given, Target) else "openai_chat"
+    is_http = dialect == "http"
+    if config.body and not is_http:
+        raise ConfigurationError(
+            f"A body was given, and the dialect {dialect} makes its own.",
+            hint="Give a prompt instead, or the dialect `http`.",
+        )
+    if is_http and (config.prompt or config.turns > 1):
+        raise ConfigurationError(
+            "The dialect `http` knows no prompts and no turns.", hint="Give the whole body (--body)."
+        )
+    if config.turns > 1 and not isinstance(given, str | Target):
+        raise ConfigurationError(
+            "A function is asked one prompt at a time and holds no sessions.", hint="Leave `turns` out."
+        )
 
 
 def without_password(url: str) -> str:

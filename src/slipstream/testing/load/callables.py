@@ -164,7 +164,7 @@ async def run_callable(
         await sender.close()
         recorder.close()
         pauses.close()
-    report = report_of(sender, over.result(), ended_ns=ended, pauses=pauses, ids=[])
+    report = report_of(sender, over.result(), ended_ns=ended, pauses=pauses, ids=[], said=[])
     return collected([Left(reading, report)], plan, wall_ns=wall, elapsed_ns=ended, steal=steal.share)
 
 

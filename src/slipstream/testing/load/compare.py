@@ -146,7 +146,9 @@ async def _round(
         return None
     for side, result in results.items():
         if not result.successful_requests:
-            kinds = ", ".join(result.errors) or result.summary.message or "no answer came"
+            kinds = (
+                result.summary.hint or ", ".join(result.errors) or result.summary.message or "no answer came"
+            )
             raise ConfigurationError(
                 f"{aims[side].shown} answered nothing: {kinds}.",
                 hint="Try it alone with `slipstream load URL`.",

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from slipstream.config.settings import LoadTesting
 from slipstream.core.errors import ConfigurationError
+from slipstream.testing.load.goodput import objectives
 
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -47,9 +48,19 @@ class LoadConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     prompt_tokens: Count | None = None
     output_tokens: Count | None = None
     """None = as the settings say."""
+    prompt_spread: Annotated[float, Meta(ge=0)] = 0.0
+    output_spread: Annotated[float, Meta(ge=0)] = 0.0
+    """Standard deviations of the lengths, in tokens: they are log-normal then, as real ones nearly are."""
+    shared_prefix: Annotated[int, Meta(ge=0)] = 0
+    """So many tokens at the beginning are the same in all made-up prompts, as a system prompt is."""
+    turns: Count = 1
+    """Of a session; each turn sends all before it again. Users only."""
+    body: str = ""
+    """The body of each request of a target with the dialect `http`."""
     stream: bool = True
     cached: bool = False
-    """Send the same prompts again and again, so that caches may answer."""
+    """Send the same `distinct` prompts again and again, in every run, so that caches may answer."""
+    distinct: Count = 10
     slo: tuple[str, ...] = ()
     """What a good request keeps, such as `ttft<500ms`."""
     seed: int = 0
@@ -83,6 +94,7 @@ def scaled(config: LoadConfig, settings: LoadTesting) -> LoadConfig:
         config,
         duration=config.duration * scale,
         ramp_up=config.ramp_up * scale,
+        think_time=config.think_time * scale,
         warm_up=config.warm_up * scale,
         prompt_tokens=config.prompt_tokens or (None if config.prompt else settings.prompt_tokens),
         output_tokens=config.output_tokens or settings.output_tokens,
@@ -148,8 +160,22 @@ def _check(config: LoadConfig) -> None:
         _refuse(f"has burstiness with {config.arrivals} arrivals", 'arrivals = "gamma"')
     if config.requests_per_second is not None and config.requests_per_second * config.duration < 1:
         _refuse("is over before its first request is due", "a longer duration or a higher rate")
-    if config.prompt and config.prompt_tokens is not None:
+    objectives(config.slo)  # a mistake in them is told before the test, not after
+    _check_traffic(config)
+
+
+def _check_traffic(config: LoadConfig) -> None:
+    lengths = config.prompt_tokens is not None or config.prompt_spread or config.shared_prefix
+    if config.prompt and lengths:
         _refuse("has a prompt and a length for synthetic ones", "one of the two")
+    if config.trace and (lengths or config.output_spread):
+        _refuse("plays a trace, which has lengths of its own", "one of the two")
+    if config.turns > 1 and (config.requests_per_second is not None or config.trace):
+        _refuse("has sessions of several turns without users who hold them", "concurrent_users alone")
+    if config.distinct != LoadConfig().distinct and not config.cached:
+        _refuse("has a number of distinct prompts, and salts that make each of them differ", "cached = true")
+    if config.body and (config.prompt or lengths or config.turns > 1):
+        _refuse("has a body and prompts that would stand in it", "one of the two")
 
 
 def _refuse(what: str, instead: str) -> None:

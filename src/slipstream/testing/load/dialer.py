@@ -17,6 +17,8 @@ from slipstream.testing.load.wire import Connection
 _IP_LOCAL_PORT_RANGE = 51
 """Socket option of Linux 6.3 and later."""
 
+_Address = tuple[socket.AddressFamily, str, int]
+
 REFUSED = ERRORS.index("connect_refused")
 _KINDS = {
     errno.ECONNREFUSED: REFUSED,
@@ -46,7 +48,7 @@ class Dialer:
         self._seconds = seconds
         self._ports = local_ports
         self._context: ssl.SSLContext | None = None
-        self._address: tuple[socket.AddressFamily, str, int] | None = None
+        self._address: _Address | None = None
         self.opened = 0
 
     async def open(self, create: Callable[[], Connection]) -> tuple[Connection | None, int]:
@@ -68,35 +70,41 @@ class Dialer:
         is_tls = self._target.origin.startswith("https")
         if is_tls and self._context is None:
             self._context = await loop.run_in_executor(None, client_context, self._ca_file)
-        if self._address is None:
-            self._address = await self._look_up(loop, is_tls=is_tls)
-        _, host, port = self._address
-        name = self._target.host if is_tls else None
+        known = [self._address] if self._address else await self._look_up(loop, is_tls=is_tls)
+        for each in known[:-1]:  # of `localhost` the first may be ::1, where nobody listens
+            try:
+                return await self._dial(create, each)
+            except OSError:
+                continue
+        return await self._dial(create, known[-1])
+
+    async def _dial(self, create: Callable[[], Connection], address: _Address) -> Connection:
+        """A connection to an address, which is asked from then on."""
+        loop = asyncio.get_running_loop()
+        name = self._target.host if self._context is not None else None
         if self._ports is None:
+            _, host, port = address
             _, connection = await loop.create_connection(
                 create, host, port, ssl=self._context, server_hostname=name
             )
         else:
-            ready = await self._bound(loop)
+            ready = await self._bound(loop, address)
             _, connection = await loop.create_connection(
                 create, sock=ready, ssl=self._context, server_hostname=name
             )
         self.opened += 1
+        self._address = address
         return connection
 
-    async def _look_up(
-        self, loop: asyncio.AbstractEventLoop, *, is_tls: bool
-    ) -> tuple[socket.AddressFamily, str, int]:
+    async def _look_up(self, loop: asyncio.AbstractEventLoop, *, is_tls: bool) -> list[_Address]:
         port = self._target.port or (443 if is_tls else 80)
         found = await loop.getaddrinfo(self._target.host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        return family, str(address[0]), port
+        return [(family, str(address[0]), port) for family, _, _, _, address in found]
 
-    async def _bound(self, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    async def _bound(self, loop: asyncio.AbstractEventLoop, address: _Address) -> socket.socket:
         """A socket connected from one of the ports asked for."""
         assert self._ports is not None
-        assert self._address is not None
-        family, host, port = self._address
+        family, host, port = address
         low, high = self._ports
         ready = socket.socket(family, socket.SOCK_STREAM)
         with contextlib.ExitStack() as stack:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
+from slipstream.net.tls import client_context
 from slipstream.testing.load import crew
 from slipstream.testing.load.callables import run_callable
 from slipstream.testing.load.crew import Worker
@@ -49,6 +50,8 @@ async def run(
     if isinstance(target, CallableTarget):
         return await run_callable(plan, target, options=options, watch=watch, stop=stop)
     target.check_allowed(options.hosts)
+    if target.origin.startswith("https"):  # a bad file is told here, once, not by each connection
+        await asyncio.to_thread(client_context, target.ca_file or options.ca_file)
     orders = _orders(plan, target, options)
     workers: list[Worker] = []
     try:

@@ -49,12 +49,13 @@ class Live:
         start = clock.monotonic_ns()
         stopping = asyncio.create_task(_until(stop))
         try:
-            while not (over.done() or stop.is_set()):
+            while True:
                 await asyncio.wait({over, stopping}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                has_ended = over.done() or stop.is_set()  # asked first: the last tick is of all there is
                 now = clock.monotonic_ns() - start
                 if watch is not None:
                     watch(self.tick(now))
-                if now > latest_ns:
+                if has_ended or now > latest_ns:
                     return
         finally:
             stopping.cancel()

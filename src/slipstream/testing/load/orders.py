@@ -6,6 +6,7 @@ from msgspec import Struct, msgpack
 from slipstream.testing.load.plan import Shard
 from slipstream.testing.load.run import RunOptions, Stopped
 from slipstream.testing.load.target import Target
+from slipstream.testing.load.words import Said
 
 READY = b"ready\n"
 GO = b"go\n"
@@ -47,6 +48,7 @@ class Report(Struct, frozen=True, kw_only=True):
     gaps_beyond: int
     gap_histogram: list[int]
     ids: list[tuple[int, str]]
+    said: list[Said]
 
 
 def encode(orders: Orders) -> bytes:

@@ -25,6 +25,7 @@ class Left(Struct, frozen=True):
 _WORST_FIRST: tuple[Stopped, ...] = (
     "worker_died",
     "target_down",
+    "refused",
     "bytes_max",
     "requests_max",
     "duration_max",
@@ -34,7 +35,8 @@ _WORST_FIRST: tuple[Stopped, ...] = (
 MESSAGES: dict[Stopped, str] = {
     "finished": "",
     "requested": "Stopped before its end: the result is of what was sent until then.",
-    "target_down": "The target accepted no connection; check that it runs and listens there.",
+    "target_down": "The target accepted no connection; the rest was not sent.",
+    "refused": "The target refused every request; the rest was not sent.",
     "bytes_max": "Stopped at the cap on received bytes; the result is of what came until then.",
     "requests_max": "Stopped at the cap on requests; the result is of what was sent until then.",
     "duration_max": "Stopped at the cap on time; the result is of what was sent until then.",
@@ -69,6 +71,7 @@ def collected(
         plan_ns=_plan_ns(plan, ended, stopped),
         stopped=stopped,
         message=f"{message} Its last words: {last_words}" if last_words else message,
+        said=tuple({each.status: each for report in reports for each in report.said}.values()),
     )
 
 

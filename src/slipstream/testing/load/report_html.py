@@ -172,7 +172,8 @@ def _errors(summary: Summary) -> str:
     if not kinds:
         return ""
     rows = "".join(f"<tr><td>{_safe(kind)}</td><td>{count:,}</td></tr>" for kind, count in kinds.items())
-    return f"<h2>Errors</h2><table><tr><th>kind</th><th>requests</th></tr>{rows}</table>"
+    hint = f"<p>{_safe(summary.hint)}.</p>" if summary.hint else ""
+    return f"<h2>Errors</h2>{hint}<table><tr><th>kind</th><th>requests</th></tr>{rows}</table>"
 
 
 def _steps(summary: Summary) -> str:

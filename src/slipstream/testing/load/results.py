@@ -25,6 +25,7 @@ def store(result: LoadResult, settings: Settings) -> LoadResult:
     summary = msgspec.structs.replace(result.summary, id=name)
     folder = _folder(settings)
     unfinished = folder / f".{name}.new"
+    unfinished.touch(mode=0o600)
     unfinished.write_bytes(msgspec.json.encode(summary))
     unfinished.rename(folder / f"{name}.json")
     for path in _files(folder)[settings.testing.kept :]:

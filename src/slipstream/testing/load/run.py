@@ -7,9 +7,17 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from slipstream.testing.load.samples import Samples
+from slipstream.testing.load.words import Said
 
 Stopped = Literal[
-    "finished", "requested", "target_down", "bytes_max", "requests_max", "duration_max", "worker_died"
+    "finished",
+    "requested",
+    "target_down",
+    "refused",
+    "bytes_max",
+    "requests_max",
+    "duration_max",
+    "worker_died",
 ]
 """Why a run ended: `finished` = its plan was played; `requested` = somebody stopped it."""
 
@@ -127,3 +135,5 @@ class RunResult(Struct, frozen=True, kw_only=True):
     stopped: Stopped
     message: str = ""
     """One line on why it stopped early; empty if it did not."""
+    said: tuple[Said, ...] = ()
+    """What the target said when it refused, one for each status."""

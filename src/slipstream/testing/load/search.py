@@ -116,7 +116,7 @@ def crossing(probes: Sequence[Probe], response_ms: float | None) -> int | None:
 
 
 def _steps(most: int) -> range:
-    return range(1, most + 1, max(1, most // 4000))
+    return range(1, most + 1, max(1, most // 1000))
 
 
 def law_of(probes: Sequence[Probe]) -> Fit | None:

@@ -18,6 +18,7 @@ from slipstream.testing.load.samples import ERRORS, NEVER
 from slipstream.testing.load.target import Target
 from slipstream.testing.load.traffic import Bodies, Prompts
 from slipstream.testing.load.wire import Connection
+from slipstream.testing.load.words import Words
 
 SWEEPS_UNTIL_ALL = 25
 """How seldom the deadlines of all requests are looked at, not only the earliest."""
@@ -28,6 +29,11 @@ IDLE_NS = 4 * SECOND
 DOWN_TRIES = 10
 DOWN_NS = SECOND
 """A target that refused so many connections over such a time, and never opened one, is down."""
+
+REFUSALS = frozenset(ERRORS.index(each) for each in ("http_3xx", "http_401", "http_403", "http_4xx"))
+REFUSALS_MAX = 20
+"""A target that refused so many requests over `DOWN_NS`, and took none, will not take the rest either."""
+SERVER_ERROR = 400
 
 TIMEOUT = ERRORS.index("timeout")
 CANCELLED = ERRORS.index("cancelled")
@@ -59,7 +65,7 @@ class HttpSender(Conductor):
         self._target, self._options = target, options
         self._dialer = Dialer(
             target,
-            ca_file=options.ca_file,
+            ca_file=target.ca_file or options.ca_file,
             seconds=options.connect_seconds,
             local_ports=options.local_ports,
         )
@@ -74,6 +80,9 @@ class HttpSender(Conductor):
         self._sweeps = 0
         self._timeout = round(options.timeout_seconds * SECOND)
         self.idents = Idents(options.request_id_header, parts.ids_max)
+        self.words = Words()
+        self._is_served = False
+        self._refusals = 0
 
     @property
     def is_busy(self) -> bool:
@@ -141,10 +150,21 @@ class HttpSender(Conductor):
         self._asking.pop(connection, None)
         now = connection.answer.now
         self._write_down(connection, error, now)
+        if not self._is_served:
+            self._count_refusal(error, now - self.start)
         if connection.is_open:
             connection.idle_since = now
             self._idle.append(connection)
         self.released(connection.slot, now - self.start, is_unreachable=False)
+
+    def _count_refusal(self, error: int, at: int) -> None:
+        """Until a request was not refused for what it is: whether there is any use in going on."""
+        if error not in REFUSALS:
+            self._is_served = True
+            return
+        self._refusals += 1
+        if self._refusals >= REFUSALS_MAX and at > DOWN_NS:
+            self.stop("refused")
 
     def _write_down(self, connection: Connection, error: int, now: int) -> None:
         answer, start = connection.answer, self.start
@@ -163,6 +183,8 @@ class HttpSender(Conductor):
         )
         if connection.row % self.idents.every == 0:
             self.idents.take(connection.row, connection.head)
+        if error in REFUSALS or connection.status >= SERVER_ERROR:
+            self.words.take(connection.status, connection.head)
 
     def _on_gone(self, connection: Connection) -> None:
         """An idle connection was closed by the server."""

@@ -51,6 +51,14 @@ class LimitOptions(Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     """None = as the settings say."""
+    prompt_spread: float = 0.0
+    output_spread: float = 0.0
+    shared_prefix: int = 0
+    turns: int = 1
+    cached: bool = False
+    distinct: int = 10
+    body: str = ""
+    """These as of `LoadConfig`."""
     timeout: float = 60.0
 
 
@@ -96,18 +104,18 @@ class StressTester:
         require_numpy()
         from slipstream.config.load import load
         from slipstream.testing.load.aim import aim
-        from slipstream.testing.load.config import LoadConfig
+        from slipstream.testing.load.config import LoadConfig, read_config
 
         options = options or LimitOptions()
         loaded = load()
         settings = loaded.testing
-        shape = LoadConfig(
-            concurrent_users=1,
-            model=options.model,
+        shared = set(LimitOptions.__struct_fields__) & set(LoadConfig.__struct_fields__)
+        told = {name: getattr(options, name) for name in shared}
+        shape = read_config({**told, "concurrent_users": 1})
+        shape = msgspec.structs.replace(
+            shape,
             prompt_tokens=options.prompt_tokens or settings.prompt_tokens,
             output_tokens=options.output_tokens or settings.output_tokens,
-            timeout=options.timeout,
-            slo=options.slo,
         )
         search = _Search(options, settings, shape, aim(self._target, shape, loaded), stop or asyncio.Event())
         return await search.run(watch or (lambda _: None))
@@ -236,7 +244,9 @@ class _Search:
         """What one user alone sees. Without objectives it makes one, by which the result is judged anew."""
         mean = result.summary.latencies["service"].mean.value
         if mean is None:
-            kinds = ", ".join(result.errors) or result.summary.message or "no answer came"
+            kinds = (
+                result.summary.hint or ", ".join(result.errors) or result.summary.message or "no answer came"
+            )
             raise ConfigurationError(
                 f"{self._aim.shown} does not answer a single user: {kinds}.",
                 hint="Try it with `slipstream load URL --users 1 --duration 5s`.",

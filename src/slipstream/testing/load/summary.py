@@ -10,6 +10,7 @@ import numpy as np
 from msgspec import Struct, field
 from numpy.typing import NDArray
 
+from slipstream.testing.load.advice import advice
 from slipstream.testing.load.config import LoadConfig
 from slipstream.testing.load.course import Course, course
 from slipstream.testing.load.goodput import Measure, good, measured_ms, objectives
@@ -109,6 +110,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     """The part that rates refer to."""
     stopped: str
     message: str = ""
+    hint: str = ""
+    """What to do about its errors, where there are many."""
     counts: Counts
     throughput: float | None
     goodput: float | None
@@ -158,13 +161,14 @@ def summarize(run: RunResult, config: LoadConfig, *, target: str, time_scale: fl
     told = client(run.meters, window)
     return Summary(
         target=target,
-        config=msgspec.structs.replace(config, prompt=NOT_KEPT if config.prompt else ""),
+        config=_without_texts(config),
         time_scale=time_scale,
         started_wall_ns=run.started_wall_ns,
         duration_seconds=run.duration_ns / 1e9,
         window_seconds=window.seconds,
         stopped=run.stopped,
         message=run.message,
+        hint=advice(counts.kinds, run.said, ended=counts.ok + counts.errors),
         counts=counts,
         throughput=throughput,
         goodput=None if throughput is None else window.rate(run.samples, good(run.samples, wanted)),
@@ -191,6 +195,11 @@ def _with_flow(found: Honesty, flow: Flow, counts: Counts) -> Honesty:
         return found
     said = f"Little's law is off by {abs(flow.little - 1):.0%}: this was no steady state"
     return msgspec.structs.replace(found, cautions=(*found.cautions, said))
+
+
+def _without_texts(config: LoadConfig) -> LoadConfig:
+    prompt, body = (NOT_KEPT if each else "" for each in (config.prompt, config.body))
+    return msgspec.structs.replace(config, prompt=prompt, body=body)
 
 
 def counts_of(counts: Counts) -> tuple[int, int]:

@@ -40,6 +40,8 @@ class Target(Struct, frozen=True, kw_only=True):
     streaming: bool = True
     extra: str = ""
     """Further fields of each body, as a JSON object."""
+    ca_file: str = ""
+    """PEM file of the authority to trust instead of the system's; of `https` URLs."""
     method: str = "POST"
     """Of the dialect `http`."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from slipstream.config.settings import LoadTesting
     from slipstream.testing.load.aim import Aim, Aimable
     from slipstream.testing.load.config import LoadConfig
-    from slipstream.testing.load.plan import Plan
+    from slipstream.testing.load.plan import Lengths, Plan
     from slipstream.testing.load.result import LoadResult
     from slipstream.testing.load.run import RunOptions, Tick
 
@@ -118,8 +118,14 @@ async def play(
     return LoadResult(summary, run.samples)
 
 
+def _lengths(mean: int | None, spread: float) -> "Lengths":
+    from slipstream.testing.load.plan import Lengths
+
+    return Lengths(kind="lognormal" if spread else "fixed", mean=mean or 1, spread=spread)
+
+
 def _plan(config: "LoadConfig") -> "Plan":
-    from slipstream.testing.load.plan import Lengths, Plan, TrafficSpec
+    from slipstream.testing.load.plan import Plan, TrafficSpec
     from slipstream.testing.load.traces import read_trace
 
     if config.trace:
@@ -135,9 +141,13 @@ def _plan(config: "LoadConfig") -> "Plan":
         )
     traffic = TrafficSpec(
         prompts=(config.prompt,) if config.prompt else (),
-        prompt_tokens=Lengths(mean=config.prompt_tokens or 1),
-        output_tokens=Lengths(mean=config.output_tokens or 1),
+        bodies=(config.body.encode(),) if config.body else (),
+        prompt_tokens=_lengths(config.prompt_tokens, config.prompt_spread),
+        output_tokens=_lengths(config.output_tokens, config.output_spread),
+        prefix_tokens=config.shared_prefix,
+        turns=config.turns,
         salted=not config.cached,
+        distinct=config.distinct if config.cached else None,
     )
     return Plan(
         loop="closed" if config.requests_per_second is None else config.arrivals,

@@ -74,7 +74,8 @@ class Prompts:
         self._distinct = spec.distinct
         self._nonce = salt(nonce) if spec.salted else b""
         self._given = [_escaped(text) for text in spec.prompts]
-        generator = np.random.default_rng([shard.seed, 2, shard.first])
+        worker = 0 if spec.distinct else shard.first  # a few prompts again and again: the same of all workers
+        generator = np.random.default_rng([shard.seed, 2, worker])
         self._words: list[int] = spec.prompt_tokens.draw(DRAWS, generator).tolist()
         self._places: list[int] = generator.integers(0, POOL_WORDS, DRAWS).tolist()
         lengths = spec.output_tokens

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from slipstream.testing.load.stats import Estimate, student
+from slipstream.testing.load.stats import Z95, Estimate, student
 
 Floats = NDArray[np.float64]
 
@@ -38,8 +38,8 @@ class Fit(Struct, frozen=True):
 
     def at(self, users: float) -> float:
         """Throughput that the law says for a number of users."""
-        numbers = np.array([users], dtype=np.float64)
-        return float(_law(numbers, np.array([_value(self.rate), _value(self.sigma), _value(self.kappa)]))[0])
+        rate, sigma, kappa = _value(self.rate), _value(self.sigma), _value(self.kappa)
+        return rate * users / (1 + sigma * (users - 1) + kappa * users * (users - 1))
 
 
 def fit(users: Sequence[float], throughputs: Sequence[float]) -> Fit | None:
@@ -153,12 +153,28 @@ def _peak(found: Floats, covariance: Floats | None, freedom: int) -> tuple[Estim
         return Estimate(users), Estimate(height)
     random = np.random.default_rng(0)
     noise = random.multivariate_normal(np.zeros(3), covariance, DRAWS, method="svd")
-    drawn = np.maximum(found + noise * student(freedom) / student(10_000), [1e-12, 0.0, 0.0])
-    summits = [_summit(each) for each in drawn]
-    return (
-        _interval(users, [each[0] for each in summits], freedom),
-        _interval(height, [each[1] for each in summits], freedom),
-    )
+    drawn = np.maximum(found + noise * student(freedom) / Z95, [1e-12, 0.0, 0.0])
+    return _interval(users, _peaks(drawn), freedom), _interval(height, _heights(drawn), freedom)
+
+
+def _peaks(drawn: Floats) -> Floats:
+    """Users at the peak of each row of parameters; infinite where throughput only rises."""
+    _, sigma, kappa = drawn.T
+    falls = kappa > 0
+    ratio = np.divide(np.maximum(1 - sigma, 0.0), kappa, out=np.full(len(drawn), np.inf), where=falls)
+    out: Floats = np.maximum(np.sqrt(ratio), 1.0)
+    return out
+
+
+def _heights(drawn: Floats) -> Floats:
+    """Throughput at the peak of each row, or the limit towards which it rises."""
+    rate, sigma, kappa = drawn.T
+    users = _peaks(drawn)
+    at = np.where(np.isfinite(users), users, 1.0)
+    peak = rate * at / (1 + sigma * (at - 1) + kappa * at * (at - 1))
+    limit = np.divide(rate, sigma, out=np.full(len(drawn), np.inf), where=sigma > 0)
+    out: Floats = np.where(np.isfinite(users), peak, limit)
+    return out
 
 
 def _summit(parameters: Floats) -> tuple[float | None, float | None]:
@@ -172,9 +188,8 @@ def _summit(parameters: Floats) -> tuple[float | None, float | None]:
     return None, rate / sigma if sigma > 0 else None
 
 
-def _interval(value: float | None, drawn: list[float | None], freedom: int) -> Estimate:
-    known = np.array([math.inf if each is None else each for each in drawn])
-    low, high = np.quantile(known, [0.025, 0.975], method="nearest")
+def _interval(value: float | None, drawn: Floats, freedom: int) -> Estimate:
+    low, high = np.quantile(drawn, [0.025, 0.975], method="nearest")
     return Estimate(
         value,
         float(low) if math.isfinite(low) else None,

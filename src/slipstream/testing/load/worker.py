@@ -64,7 +64,9 @@ async def _serve(orders: Orders, lines: asyncio.StreamReader, pauses: GcPauses) 
     ended = clock.monotonic_ns() - start
     await sender.close()
     recorder.close()
-    return report_of(sender, stopped, ended_ns=ended, pauses=pauses, ids=sender.idents.kept)
+    return report_of(
+        sender, stopped, ended_ns=ended, pauses=pauses, ids=sender.idents.kept, said=sender.words.kept
+    )
 
 
 def _to_warm(orders: Orders) -> int:

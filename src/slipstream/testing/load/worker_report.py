@@ -7,13 +7,20 @@ from slipstream.testing.load.conductor import Conductor
 from slipstream.testing.load.effort import GcPauses
 from slipstream.testing.load.orders import Report
 from slipstream.testing.load.run import Stopped
+from slipstream.testing.load.words import Said
 
 LAGS_MAX = 20_000
 """Timer lags that are reported; of a longer run, each n-th and the longest."""
 
 
 def report_of(
-    conductor: Conductor, stopped: Stopped, *, ended_ns: int, pauses: GcPauses, ids: list[tuple[int, str]]
+    conductor: Conductor,
+    stopped: Stopped,
+    *,
+    ended_ns: int,
+    pauses: GcPauses,
+    ids: list[tuple[int, str]],
+    said: list[Said],
 ) -> Report:
     """The report of a sender that is closed."""
     recorder: Recorder = conductor.recorder
@@ -35,4 +42,5 @@ def report_of(
         gaps_beyond=recorder.gaps_beyond,
         gap_histogram=recorder.gap_histogram,
         ids=ids,
+        said=said,
     )

@@ -28,7 +28,9 @@ class House:
         self.slab = claim(path)
         self.meter = Meter(self.slab)
         self.readings = Aggregate([Source("s", SlabReader(self.file))], self.slab, now_ns=0, wall_ns=0)
-        self.feed = LiveFeed(self.readings, self.meter)
+        self.feed = LiveFeed(
+            lambda: live.live_frame(self.readings), lambda: self.meter.count("live_viewers_dropped")
+        )
         self.seconds = 0
 
     def second(self) -> None:

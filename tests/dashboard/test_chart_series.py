@@ -70,15 +70,14 @@ def test_whole_range_is_told_within_the_histograms_error(measured: Measured) -> 
 
 
 def test_rate_is_what_has_grown(measured: Measured) -> None:
-    """Each second of a counter is its growth; one in which nothing came is 0 where somebody watched."""
+    """A second of a counter tells its growth over the last five; 0 where nothing came and somebody watched."""
     measured.meter.set("memory_usage", 5.0)
-    measured.tick(3)
+    measured.tick(10)
     measured.recorder.finish(served())
-    measured.tick(1)
-    measured.tick(2)
-    seen = values(pictures(measured, 5, "token_throughput")["token_throughput"], "written")
+    measured.tick(10)
+    seen = values(pictures(measured, 10, "token_throughput")["token_throughput"], "written")
 
-    assert seen[:5] == [0.0, 0.0, 10.0, 0.0, 0.0]
+    assert seen == [2.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_what_nobody_watched_is_unknown(measured: Measured) -> None:
@@ -88,7 +87,8 @@ def test_what_nobody_watched_is_unknown(measured: Measured) -> None:
     seen = values(pictures(measured, 60, "token_throughput", points=60)["token_throughput"], "written")
 
     assert seen[:46] == [None] * 46
-    assert seen[-3:].count(10.0) >= 2
+    assert seen[-1] is not None
+    assert seen[-1] > 0.0
 
 
 def test_lines_by_label_are_those_with_the_most(measured: Measured) -> None:
