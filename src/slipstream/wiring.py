@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from msgspec import Struct
+import msgspec
 
 from slipstream.config import paths
 from slipstream.config.settings import Models, Settings, Upstream
@@ -18,6 +18,7 @@ from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
+from slipstream.core.model_info import ModelInfo
 from slipstream.core.ports import Model, RecordSink
 from slipstream.core.use import USE, Announcing, UseRow
 from slipstream.flow.admit import Admit
@@ -35,6 +36,9 @@ from slipstream.monitoring.use_rows import ResourceRows
 
 log = logging.getLogger(__name__)
 
+RETIRE_SECONDS = 0.2
+"""How often an upstream that was replaced is asked whether it is done."""
+
 DISCOVER_RETRY_SECONDS = 5.0
 """How soon it is asked again after it did not answer."""
 
@@ -44,28 +48,6 @@ ENDPOINTS_MAX = 64
 _STATES = {"closed": "ready", "half_open": "being tried"}
 _EMBEDDINGS = frozenset((Route.EMBEDDINGS,))
 _ALL = frozenset(Route)
-
-
-class ModelInfo(Struct, frozen=True):
-    """What `GET /v1/models` and `slipstream models` tell of a model."""
-
-    name: str
-    owner: str
-    backend: str
-    state: str
-    default: bool
-    alias_of: str = ""
-
-    def details(self) -> dict[str, str | bool]:
-        """What goes under `slipstream` in a model's entry."""
-        details: dict[str, str | bool] = {
-            "backend": self.backend,
-            "state": self.state,
-            "default": self.default,
-        }
-        if self.alias_of:
-            details["alias_of"] = self.alias_of
-        return details
 
 
 class Parts:
@@ -79,7 +61,8 @@ class Parts:
         self._settings = settings
         self._local_address = local_address
         self._models: list[tuple[str, str, Model]] = []
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._announced: list[str] = []
         self._warned: list[tuple[str, str]] = []
 
@@ -88,6 +71,35 @@ class Parts:
         self._models.append((owner, backend, model))
         self.catalog.offer(owner, targets)
 
+    def renew(self, settings: Settings) -> None:
+        """Take other upstreams and other patience while serving; nothing that is under way is dropped.
+
+        An upstream whose connections are to differ gets new ones; the old serve what they have and are
+        closed then. What is known of endpoints is kept. Raises `ConfigurationError`, having changed nothing.
+        """
+        before, after = self._settings.models.upstreams, settings.models.upstreams
+        made = {
+            name: _openai(name, each, settings.models, counters=self.way.flights.counters)
+            for name, each in after.items()
+            if name not in before or _connects(before[name]) != _connects(each)
+        }
+        self._settings = settings
+        flights = self.way.flights
+        flights.patience = flights.attempts.patience = _patience(settings.models)
+        for name in before.keys() - after.keys() | made.keys() & before.keys():
+            self._retire(name)
+        for name, model in made.items():
+            self._models.append((name, "openai", model))
+            if not after[name].models:
+                self._discover_soon(name, model)
+        for name in before.keys() - after.keys():
+            self.catalog.offer(name, ())
+        for name, _, serving in self._models:
+            if name in after:
+                each = after[name]
+                known = self.catalog.offered(name) if name in before else ()
+                self.catalog.offer(name, targets(serving, each.models or known or ("*",), each))
+
     def start(self) -> None:
         """Begin what runs beside the requests: asking upstreams for their models."""
         for owner, _, model in self._models:
@@ -95,7 +107,7 @@ class Parts:
                 self._announced.append(model.use().part)
                 USE.announce(self._announced[-1], model.use)
             if isinstance(model, OpenAIUpstream) and not self._settings.models.upstreams[owner].models:
-                self._tasks.append(asyncio.get_running_loop().create_task(self._discover(owner, model)))
+                self._discover_soon(owner, model)
 
     def loading(self) -> list[str]:
         """Names of the models that are configured and cannot answer yet."""
@@ -133,14 +145,40 @@ class Parts:
 
     async def aclose(self) -> None:
         """Stop and let go of everything."""
-        for task in self._tasks:
+        tasks = [*self._tasks.values(), *self._closing]
+        for task in tasks:
             task.cancel()
-        for task in self._tasks:
+        for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         for part in self._announced:
             USE.withdraw(part)
         for _, _, model in self._models:
+            await model.aclose()
+
+    def _discover_soon(self, owner: str, upstream: OpenAIUpstream) -> None:
+        self._tasks[owner] = asyncio.get_running_loop().create_task(self._discover(owner, upstream))
+
+    def _retire(self, owner: str) -> None:
+        """Give an upstream nothing new to do, and close it when it is done."""
+        task = self._tasks.pop(owner, None)
+        if task is not None:
+            task.cancel()
+        for each in [each for each in self._models if each[0] == owner]:
+            self._models.remove(each)
+            closing = asyncio.get_running_loop().create_task(self._close_when_idle(each[2]))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+    async def _close_when_idle(self, model: Model) -> None:
+        assert isinstance(model, OpenAIUpstream)
+        try:
+            async with asyncio.timeout(self.way.flights.patience.total_seconds):
+                while model.is_busy:  # noqa: ASYNC110 (it ends by many ways, and this is seldom)
+                    await asyncio.sleep(RETIRE_SECONDS)
+        except TimeoutError:
+            log.warning("the upstream %s still had requests when its time was over", model.name)
+        finally:
             await model.aclose()
 
     def _infos(self) -> Iterator[ModelInfo]:
@@ -170,7 +208,7 @@ class Parts:
                 await asyncio.sleep(seconds if known else min(seconds, DISCOVER_RETRY_SECONDS))
                 continue
             known = True
-            self.catalog.offer(owner, _targets(upstream, names, self._settings.models.upstreams[owner]))
+            self.catalog.offer(owner, targets(upstream, names, self._settings.models.upstreams[owner]))
             self._warn_unserved()
             await asyncio.sleep(seconds)
 
@@ -202,30 +240,12 @@ def build_parts(
     in records and is drawn here where none is given.
     """
     models = settings.models
-    catalog = Catalog(
-        default=models.default,
-        aliases=models.aliases,
-        fallbacks=models.fallbacks,
-        chance=random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
-        rules=_rules(models),
+    parts = bare_parts(
+        settings, sink=sink, counters=counters, keyring=keyring, local_address=local_address, salt=salt
     )
-    patience = _patience(models)
-    budget = RetryBudget(models.retry_share, models.retry_minimum)
-    attempts = Attempts(catalog, patience, counters, budget=budget)
-    flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
-    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16), price_book(settings).cost)
-    parts = Parts(settings, way, catalog, local_address)
     for name, upstream in models.upstreams.items():
-        model = OpenAIUpstream(
-            name,
-            upstream,
-            connect_seconds=models.connect_seconds,
-            event_bytes=models.event_bytes,
-            answer_bytes=models.answer_bytes,
-            key=(upstream_keys or {}).get(name, ""),
-            counters=counters,
-        )
-        parts.add(name, "openai", model, _targets(model, upstream.models or ("*",), upstream))
+        model = _openai(name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters)
+        parts.add(name, "openai", model, targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
@@ -237,14 +257,63 @@ def build_parts(
 
         embedder = EmbedderModel(models.embedder, paths.data_folder(settings))
         parts.add("embedder", "embedder", embedder, [Target(embedder, models.embedder.name, _EMBEDDINGS)])
-    for setting, named in catalog.unserved():
-        raise _unserved(settings, setting, named, catalog.names)
+    for setting, named in parts.catalog.unserved():
+        raise _unserved(settings, setting, named, parts.catalog.names)
     return parts
 
 
 def resource_rows() -> Callable[[], list[UseRow]]:
     """Gives the USE rows of this process and all below it (`core.defaults`)."""
     return ResourceRows()
+
+
+def bare_parts(
+    settings: Settings,
+    *,
+    sink: RecordSink,
+    counters: Counters,
+    keyring: Callable[[], Keyring],
+    local_address: Callable[[], LocalAddress],
+    salt: bytes = b"",
+    chance: Callable[[], float] | None = None,
+) -> Parts:
+    """The way as `settings` want it, without any model yet: what a replay shares with the server.
+
+    `chance` gives numbers in [0, 1) for the choice among upstreams; by default each worker has its own.
+    """
+    models = settings.models
+    catalog = Catalog(
+        default=models.default,
+        aliases=models.aliases,
+        fallbacks=models.fallbacks,
+        chance=chance or random.Random().random,  # noqa: S311 (spreads load; each worker its own way)
+        rules=_rules(models),
+    )
+    patience = _patience(models)
+    budget = RetryBudget(models.retry_share, models.retry_minimum)
+    attempts = Attempts(catalog, patience, counters, budget=budget)
+    flights = Flights(attempts, patience, counters, backlog_bytes=models.backlog_bytes)
+    way = Way(Admit(keyring), flights, sink, salt or os.urandom(16), price_book(settings).cost)
+    return Parts(settings, way, catalog, local_address)
+
+
+def _openai(
+    name: str, upstream: Upstream, models: Models, *, counters: Counters, key: str = ""
+) -> OpenAIUpstream:
+    return OpenAIUpstream(
+        name,
+        upstream,
+        connect_seconds=models.connect_seconds,
+        event_bytes=models.event_bytes,
+        answer_bytes=models.answer_bytes,
+        key=key,
+        counters=counters,
+    )
+
+
+def _connects(upstream: Upstream) -> Upstream:
+    """What an upstream's connections depend on: all but how much of the traffic it gets, and of what."""
+    return msgspec.structs.replace(upstream, weight=1.0, caches_prompts=False)
 
 
 def _patience(models: Models) -> Patience:
@@ -294,7 +363,8 @@ def _unserved(settings: Settings, setting: str, name: str, known: tuple[str, ...
     return ConfigurationError(f"{setting} names the model `{name}`, which nobody serves.", hint=hint)
 
 
-def _targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:
+def targets(model: Model, names: Iterable[str], upstream: Upstream) -> list[Target]:
+    """What an upstream serves, by the names of its models."""
     return [
         Target(model, name, _ALL, weight=upstream.weight, caches_prompts=upstream.caches_prompts)
         for name in names

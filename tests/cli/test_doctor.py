@@ -83,10 +83,27 @@ def test_report_is_shown_in_a_narrow_terminal(report: FloorReport) -> None:
     assert max(map(len, said.splitlines())) <= 80
 
 
-def test_without_anything_to_look_at_it_is_misused(capsys: pytest.CaptureFixture[str]) -> None:
-    """It says what can be asked for."""
-    assert run(["doctor"]) == 2
-    assert "--floor" in capsys.readouterr().err
+def test_without_any_requests_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing recorded, no server: no cause is made up, and nothing is written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLIPSTREAM__DATA_FOLDER", str(tmp_path / "data"))
+    monkeypatch.setenv("SLIPSTREAM__STATE_FOLDER", str(tmp_path / "state"))
+
+    assert run(["doctor"]) == 0
+    assert "too few" in capsys.readouterr().out
+    assert run(["doctor", "--json", "--since", "15m"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["causes"] == []
+    assert run(["doctor", "--apply", "1"]) == 1
+    assert "no cause 1" in capsys.readouterr().err
+    assert list((tmp_path / "data").glob("*")) == []
+
+
+def test_a_window_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With an example of one."""
+    assert run(["doctor", "--since", "yesterday"]) == 1
+    assert "yesterday" in capsys.readouterr().err
 
 
 def test_it_measures_a_real_gateway_and_leaves_nothing_behind(short_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`slipstream doctor`: say what is slow, with evidence. So far: how far above this host's floor we are."""
+"""`slipstream doctor`: say what is slow, with evidence, and what would help; do that, and see."""
 
 import asyncio
 import signal
@@ -32,6 +32,17 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
 
 
 @click.command()
+@click.option("--since", default="1h", show_default=True, help="How far back to look, such as 15m.")
+@click.option("--apply", "number", type=click.IntRange(1), metavar="N", help="Do what cause N advises.")
+@click.option(
+    "--verify",
+    "verify_seconds",
+    type=click.FloatRange(0, 3600),
+    default=60.0,
+    show_default=True,
+    help="Seconds of made-up load to hold the fix against what was before; 0 = do not verify.",
+)
+@click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
 @click.option(
     "--seconds",
@@ -41,15 +52,33 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
     help="How long each target is driven.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def doctor(*, floor: bool, seconds: float, as_json: bool) -> None:
-    """Say what is slow, with evidence.
+def doctor(
+    *,
+    since: str,
+    number: int | None,
+    verify_seconds: float,
+    server: str,
+    floor: bool,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Say what is slow, with evidence, and what would help.
+
+    Looks at the recorded requests of the running server (or of the last one), and predicts what a fix
+    would bring by replaying them through the gateway's own code.
+
+    --apply: changes the one setting in slipstream.toml (the file before stays beside it), has the server
+    take it while it serves, and sends it made-up requests of the recorded lengths, with and without the
+    fix in turn. What does not help is taken back. These requests reach your upstreams and cost what they
+    cost there.
 
     --floor: puts a bare proxy, and then the gateway with default settings, in front of the same mock
     upstream on loopback; says how far above the bare proxy the gateway is and which step takes the rest.
     A running server, its settings and records are not touched.
     """
     if not floor:
-        raise click.UsageError("Say what to look at: --floor.", click.get_current_context())
+        _diagnose(since, number, verify_seconds, server=server, as_json=as_json)
+        return
     found = _measured(seconds)
     if as_json:
         import msgspec
@@ -59,6 +88,31 @@ def doctor(*, floor: bool, seconds: float, as_json: bool) -> None:
     from rich.console import Console
 
     show(found, Console())
+
+
+def _diagnose(since: str, number: int | None, verify_seconds: float, *, server: str, as_json: bool) -> None:
+    import msgspec
+    from rich.console import Console
+
+    from slipstream.cli import doctor_report
+    from slipstream.doctor.apply import apply
+    from slipstream.doctor.doctor import Doctor
+
+    asked = Doctor(server=server)
+    evidence = asked.evidence(since)
+    found = asked.judge(evidence)
+    console = Console(stderr=as_json)
+    if number is None:
+        if as_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        else:
+            doctor_report.show(found, console)
+        return
+    done = apply(asked, evidence, found, number, seconds=verify_seconds, told=console.print)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2).decode())
+    elif done is not None:
+        doctor_report.show_verified(done, console)
 
 
 def show(found: "FloorReport", console: "Console") -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import click
 
-from slipstream.cli import load_settings
+from slipstream.cli import load_origins, load_settings
 
 if TYPE_CHECKING:
     from slipstream.config.settings import Settings
@@ -42,13 +43,18 @@ def serve(
     }
     for name, url in upstream_names(upstreams).items():
         flags[f'models.upstreams."{name}".url'] = url
-    settings = load_settings(flags)
+    loaded = load_origins(flags)
+    settings = loaded.settings
 
+    from slipstream.config.load import FILE_NAME
     from slipstream.config.logs import set_up_logs
+    from slipstream.server.renewal import Origin
     from slipstream.server.supervisor import Supervisor
 
     set_up_logs(settings.log)
-    return asyncio.run(Supervisor(settings, announce=lambda news: show(news, settings)).run())
+    origin = Origin(lambda: load_settings(flags), str((loaded.file or Path(FILE_NAME)).absolute()))
+    supervisor = Supervisor(settings, announce=lambda news: show(news, settings), origin=origin)
+    return asyncio.run(supervisor.run())
 
 
 def upstream_names(urls: tuple[str, ...]) -> dict[str, str]:

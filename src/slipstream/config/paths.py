@@ -59,6 +59,11 @@ def series_path(settings: Settings) -> Path:
     return data_folder(settings) / "metrics.db"
 
 
+def ledger_path(settings: Settings) -> Path:
+    """The SQLite file of the doctor's advice."""
+    return data_folder(settings) / "doctor.db"
+
+
 def keys_path(settings: Settings) -> Path:
     """The SQLite file of the keys."""
     return _file(settings.keys.path) or data_folder(settings) / "keys.db"

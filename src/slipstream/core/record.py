@@ -20,7 +20,10 @@ STEPS_MAX = 64
 
 
 QUEUE = "queue"
-"""The step that is spent waiting for a slot of the model."""
+"""The step that is spent waiting for a slot of the model, or for a connection to it."""
+
+FAILURES_TEXT_MAX = 240
+"""Characters of `Record.failures`; what further attempts say is left out, `attempts` counts them."""
 
 
 class Step(msgspec.Struct, array_like=True):
@@ -69,7 +72,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     tokens_estimated: bool = False
     cost: float | None = None
     queue_wait_ns: int | None = None
-    """Waiting for a slot of the model; what was waited where the client left meanwhile."""
+    """Waiting for a slot of the model or a connection to it, as far as it got where the client left."""
     in_flight: int = 0
     first_byte_ns: int | None = None
     first_token_ns: int | None = None
@@ -94,6 +97,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     """CPU of the worker's loop a request, over the batch of records that this one left with (decision 12).
 
     None where that batch follows a pause, so that it would be charged with what the pause cost."""
+    failures: str = ""
+    """Attempts that failed, in order: `upstream why` of each, with `;` between them."""
 
     def since_arrival(self) -> int:
         """Nanoseconds since the request arrived."""
@@ -115,6 +120,13 @@ class Record(msgspec.Struct, omit_defaults=True):
         else:
             self.steps_dropped += 1
 
+    def note_failure(self, upstream: str, why: str) -> None:
+        """An attempt at `upstream` failed; `why` is an error's code or an answer's status."""
+        said = f"{upstream} {why}".replace(";", ",")
+        joined = f"{self.failures};{said}" if self.failures else said
+        if len(joined) <= FAILURES_TEXT_MAX:
+            self.failures = joined
+
     def fail(self, error: SlipstreamError) -> None:
         """Take down why the request was not served: refused (the caller's or a limit's doing) or failed."""
         self.outcome = "refused" if error.status < 500 else "failed"
@@ -129,12 +141,15 @@ class Record(msgspec.Struct, omit_defaults=True):
         """
         origin_ns = self.origin_ns
         self.duration_ns = clock.monotonic_ns() - origin_ns
+        waited_ns: int | None = None
         for step in self.steps:
             step.start_ns -= origin_ns
             if step.duration_ns < 0:
                 step.duration_ns = self.duration_ns - step.start_ns
-            if step.name == QUEUE and self.queue_wait_ns is None:  # it ended while it waited
-                self.queue_wait_ns = step.duration_ns
+            if step.name == QUEUE:
+                waited_ns = (waited_ns or 0) + step.duration_ns
+        if self.queue_wait_ns is None:  # it waited for a connection, or ended while it waited
+            self.queue_wait_ns = waited_ns
         self.origin_ns = 0
 
 

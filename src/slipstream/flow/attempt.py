@@ -138,11 +138,14 @@ class Attempts:
             again = on_answer(visit, opened.head, clock.monotonic_ns(), retry_after_seconds=longest)
             if visit.is_probe:
                 self.waiters.wake()
+            if again != "no":
+                errand.record.note_failure(visit.endpoint.label, str(opened.head.status))
             if again == "no" or not self._goes_on(errand, visit, again):
                 is_kept = True
                 return opened
         except (UpstreamFailed, Unavailable, LimitReached) as error:
             again = on_error(visit, error, clock.monotonic_ns())
+            errand.record.note_failure(visit.endpoint.label, error.code)
             self._counters.count("upstream_errors")
             if isinstance(error, UpstreamTimeout):
                 self._counters.count("upstream_timeouts")

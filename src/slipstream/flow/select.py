@@ -147,6 +147,10 @@ class Catalog:
         self._bound = {name: self._peers(name, self._any, known) for name in self._bound if self._any}
         self._courses.clear()
 
+    def offered(self, owner: str) -> tuple[str, ...]:
+        """The names that an owner serves now."""
+        return tuple(target.name for target in self._by_owner.get(owner, ()))
+
     @property
     def names(self) -> tuple[str, ...]:
         """Every name that can be asked for, aliases last."""

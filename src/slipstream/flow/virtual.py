@@ -69,6 +69,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.clock.time()
 
 
+def charge(seconds: float) -> None:
+    """The running virtual loop is busy for so long: time passes, and nobody else's turn comes."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    loop.clock.now_ns += max(0, round(seconds * 1e9))
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on virtual time, with `core.clock` driven by it as well."""
     loop = VirtualLoop()

@@ -91,12 +91,22 @@ class OpenAIUpstream:
         part = f"upstream {self._name}"
         return self._client.use(part) if isinstance(self._client, HttpClient) else UseRow(part)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is under way."""
+        return self._client.is_busy
+
     async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
         """Send the request as it is; of a stream ask for its usage too."""
         if request.stream and not request.include_usage:
             request = _asking_for_usage(request)
         response = await self._client.request(
-            "POST", _PATHS[request.route], self._json_headers, request.body, request_id=record.id
+            "POST",
+            _PATHS[request.route],
+            self._json_headers,
+            request.body,
+            request_id=record.id,
+            step=record.step,
         )
         reply = self._reply(response)
         if response.status < 400 and not _is_an_answer(reply.head):

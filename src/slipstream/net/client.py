@@ -4,13 +4,15 @@ Costs one future and no task per request. A proxy between us and the upstream is
 transport's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 
 from slipstream.core import clock
 from slipstream.core.meters import Counters
 from slipstream.core.pool import PoolLimits, PoolSnapshot
+from slipstream.core.record import QUEUE
 from slipstream.core.use import UseRow
 from slipstream.net.origin import Origin
 from slipstream.net.pool import Connections, closed
@@ -96,12 +98,14 @@ class HttpClient:
         body: bytes = b"",
         *,
         request_id: str = "",
+        step: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> Response:
         """Send a request; returns when the head of its answer is here. `path` is added to the base path.
 
         `host`, `content-length` and what concerns the connection are set here, whatever `headers` say.
         `request_id`, one of ours, goes as `x-request-id`: beside `headers`, so that a tuple of them that
-        is always the same is checked and written out only once.
+        is always the same is checked and written out only once. `step` times a wait for a connection,
+        where there is one, under the name `queue`.
         A kept connection that had died unnoticed is replaced once, if no byte of an answer came.
         Cancelled at any point it leaves nothing behind.
 
@@ -115,7 +119,10 @@ class HttpClient:
         own = b"x-request-id: %b\r\n" % request_id.encode() if request_id else b""
         head = self._origin.head(method, path, headers, len(body), own)
         now_ns = clock.monotonic_ns()
-        slot = pool.take(now_ns) or await pool.wait(now_ns)
+        slot = pool.take(now_ns)
+        if slot is None:
+            with step(QUEUE) if step is not None else nullcontext():
+                slot = await pool.wait(now_ns)
         while True:
             if (connection := slot.resource) is None:
                 await pool.fill(slot)
@@ -149,6 +156,12 @@ class HttpClient:
         self._is_closed = True
         if self._pool is not None:
             await self._pool.close()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way or waits for a connection."""
+        now = self.snapshot()
+        return now.in_use + now.opening + now.waiting > 0
 
     def snapshot(self) -> PoolSnapshot:
         """The connections as they are now, and what was counted."""

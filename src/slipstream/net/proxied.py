@@ -7,6 +7,7 @@ out dead is an error like any other: the attempt loop tries again.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -67,8 +68,12 @@ class ProxiedClient:
         body: bytes = b"",
         *,
         request_id: str = "",
+        step: Callable[[str], AbstractContextManager[None]] | None = None,
     ) -> "ProxiedResponse":
-        """Send a request; returns when the head of its answer is here. See `HttpClient.request`."""
+        """Send a request; returns when the head of its answer is here. See `HttpClient.request`.
+
+        Its connections are aiohttp's, which does not tell how long one was waited for: `step` is not called.
+        """
         import aiohttp
         import yarl
 
@@ -95,6 +100,11 @@ class ProxiedClient:
             if response is None:
                 self._asking.discard(place)
         return ProxiedResponse(response, lambda: self._asking.discard(place))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way or waits for a connection."""
+        return bool(self._asking)
 
     async def aclose(self) -> None:
         """Close every connection at once."""

@@ -99,6 +99,13 @@ class Status(Message, frozen=True):
     """How its parts do."""
 
 
+class Renew(Message, frozen=True):
+    """Supervisor: other settings hold from now on, as far as they can change while it serves."""
+
+    settings: bytes
+    """All settings, as JSON."""
+
+
 class Stalled(Message, frozen=True):
     """Worker: its event loop was held up."""
 
@@ -115,5 +122,5 @@ class Profiled(Message, frozen=True):
     error: str = ""
 
 
-ToWorker = Begin | Keys | Local | Drain | Profile
+ToWorker = Begin | Keys | Local | Renew | Drain | Profile
 FromWorker = Ready | Leaving | Refused | Records | Status | Stalled | Profiled

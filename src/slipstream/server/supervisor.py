@@ -38,6 +38,7 @@ from slipstream.server.own_use import announce_parts
 from slipstream.server.process import start_worker
 from slipstream.server.profile_desk import SUPERVISOR, ProfileDesk
 from slipstream.server.recording import Recorder
+from slipstream.server.renewal import Origin, Renewal, seen
 from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
@@ -73,6 +74,7 @@ class Supervisor:
     Args:
         settings: what to serve.
         announce: called when the first worker serves, and again when keys begin to be asked for.
+        origin: where the settings came from; None where they cannot be read again.
         worker: the command of a worker; its two descriptors are appended.
     """
 
@@ -81,11 +83,13 @@ class Supervisor:
         settings: Settings,
         *,
         announce: Callable[[Announcement], None],
+        origin: Origin | None = None,
         worker: tuple[str, ...] = WORKER,
     ) -> None:
         self._settings = settings
         self._announce = announce
         self._announced = False
+        self._renewal = Renewal(settings, origin, self._tell_settings)
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
         self._local: LocalAddress | None = None
@@ -120,7 +124,7 @@ class Supervisor:
         told: list[msgspec.Struct] = [self._access.message()]
         if self._local is not None:
             told.append(messages.Local(self._local))
-        settings = msgspec.json.encode(self._settings)
+        settings = msgspec.json.encode(self._renewal.settings)
         return [*told, messages.Begin(settings, slot, str(self._control_path), self._salt)]
 
     def heard(self, slot: int, message: messages.FromWorker) -> None:
@@ -132,6 +136,7 @@ class Supervisor:
                 self._announce_once()
             case messages.Stalled(stall):
                 self._profiles.stalled(f"worker {slot}", stall)
+                self._renewal.stalled(seen(stall, slot))
             case messages.Profiled():
                 self._profiles.profiled(f"worker {slot}", message)
             case messages.Refused(what, hint) if self._announced:  # others serve on
@@ -315,6 +320,11 @@ class Supervisor:
                 if begun:  # the pages were open until now; whoever sits here gets a link
                     self._announce_now()
 
+    def _tell_settings(self, settings: Settings) -> None:
+        message = messages.Renew(msgspec.json.encode(settings))
+        for slot in self._slots:
+            slot.tell(message)
+
     def _tell_keys(self) -> None:
         message = self._access.message()
         for slot in self._slots:
@@ -336,6 +346,7 @@ class Supervisor:
         from slipstream.dashboard.pages import routes
         from slipstream.gateway.admin_api import admin_only, control_app
         from slipstream.gateway.alerts_api import alert_routes
+        from slipstream.gateway.doctor_api import doctor_routes
         from slipstream.gateway.metrics_api import metric_routes
         from slipstream.gateway.profiling_api import profiling_routes
         from slipstream.gateway.prometheus import export_routes
@@ -348,7 +359,10 @@ class Supervisor:
         exports = export_routes(measuring.readings)
         profiling = profiling_routes(self._profiles)
         pages = [*profiling, *feed_routes(board, admin_only), *routes()]
-        return control_app(self._state, [*metrics, *exports, *alert_routes(self._desk), *pages])
+        return control_app(
+            self._state,
+            [*metrics, *exports, *alert_routes(self._desk), *doctor_routes(self._renewal), *pages],
+        )
 
 
 def _sweep_sockets(settings: Settings) -> None:

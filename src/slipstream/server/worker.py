@@ -6,6 +6,7 @@ It ends when it has drained, and at once when the line to its supervisor breaks:
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ from slipstream.server.stalling import ProcessStalls
 from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
+_log = logging.getLogger(__name__)
 _STATUS_SECONDS = 1.0
 _FLUSH_SECONDS = 1.0  # for the last records, once nothing is served any more; within the grace of the slot
 _ABANDON_SECONDS = 2.0  # for ending tidily once the supervisor is gone
@@ -48,6 +50,7 @@ class Worker:
         self._local = OFF
         self._keyring = keyring((), required=True)
         self._begin: messages.Begin | None = None
+        self._parts: Parts | None = None
         self._began = asyncio.Event()
         self._drain_seconds: float | None = None  # None = go on serving
         self._ordered = asyncio.Event()  # to drain, or to drain faster
@@ -76,6 +79,7 @@ class Worker:
         metrics.start()
         stalls = self._watch_stalls(settings, server, metrics)
         self.channel.send(messages.Ready(os.getpid()))
+        self._parts = parts
         reporting = asyncio.create_task(self._report(server, parts, metrics))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
@@ -95,6 +99,16 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
         self.channel.close()
+
+    def _renew(self, encoded: bytes) -> None:
+        """Take other settings; where they cannot be taken, those before hold on."""
+        if self._parts is None:  # it has not begun: the supervisor greets with the new ones then
+            return
+        try:
+            self._parts.renew(msgspec.json.decode(encoded, type=Settings))
+        except SlipstreamError as error:
+            self._counters.count("unexpected_errors")
+            _log.error("other settings were not taken: %s", error)
 
     def _sink(self, settings: Recording) -> ChannelSink | NoSink:
         return ChannelSink(self.channel, settings, self._counters) if settings.enabled else NoSink()
@@ -170,6 +184,8 @@ class Worker:
                 self._keyring = keyring(entries, required=required)
             case messages.Local(address):
                 self._local = address
+            case messages.Renew(settings):
+                self._renew(settings)
             case messages.Drain(seconds):
                 self._order(seconds)
             case messages.Profile():

@@ -1,0 +1,186 @@
+"""Does what was advised: one setting in the file, taken by the server as it serves, verified, written down.
+
+Whatever goes wrong on the way, the file and the server are as they were. The file before stays beside it.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from slipstream.config import paths
+from slipstream.config.edit import with_value
+from slipstream.config.live import LiveServer
+from slipstream.config.load import load
+from slipstream.core import clock
+from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.doctor.diagnosis import Cause, Diagnosis
+from slipstream.doctor.doctor import Doctor
+from slipstream.doctor.driver import drive
+from slipstream.doctor.evidence import Evidence
+from slipstream.doctor.finding import Fix
+from slipstream.doctor.predict import asked_of
+from slipstream.doctor.replay_model import Asked
+from slipstream.doctor.verify import Verified, compare
+from slipstream.monitoring import admin
+from slipstream.server.renewal import Renewed
+from slipstream.store.ledger import Entry, LedgerStore, State
+
+BEFORE = ".before-doctor"
+"""What the name of the file before ends in."""
+
+SETTLE_SECONDS = 0.3
+"""From when the server has taken settings until its workers surely have."""
+
+
+def apply(
+    doctor: Doctor,
+    evidence: Evidence,
+    found: Diagnosis,
+    number: int,
+    *,
+    seconds: float,
+    told: Callable[[str], None],
+) -> Verified | None:
+    """Apply the fix of cause `number`, verify it for `seconds` (0 = not), keep it or take it back.
+
+    Raises `BadRequest` where there is no such cause or nothing to apply, `ConfigurationError` where the
+    setting cannot be changed while the server serves. None = it was not verified.
+    """
+    cause = next((each for each in found.causes if each.number == number), None)
+    if cause is None:
+        raise BadRequest(f"There is no cause {number}.", hint=f"Found: {len(found.causes)}.")
+    fix = cause.advice.fix if cause.advice is not None else None
+    if fix is None or not fix.setting or not fix.is_live:
+        said = fix.text if fix is not None else "nothing is advised"
+        raise BadRequest(
+            f"Cause {number} has no setting that a running server takes.", hint=f"Advised: {said}."
+        )
+    settings = load()
+    server, view = doctor.live(settings), doctor.view(settings)
+    if server is None or view is None or not view.file:
+        raise ConfigurationError("No server is running here that could take the setting.")
+    change = Change(server, Path(view.file), fix)
+    done = asyncio.run(_applied(change, asked_of(evidence), seconds, told))
+    _write_down(paths.ledger_path(settings), cause, fix, done)
+    return done
+
+
+class Change:
+    """One setting in the file of a live server, put in and taken out."""
+
+    def __init__(self, server: LiveServer, file: Path, fix: Fix) -> None:
+        self.server = server
+        self._file = file
+        self._fix = fix
+        self._was_there = file.is_file()
+        self._before = file.read_text("utf-8") if self._was_there else ""
+        self._after = with_value(self._before, fix.setting, fix.after)
+        self._is_in = False
+
+    async def put_in(self) -> None:
+        """Write the setting and have the server take it. Raises `ConfigurationError` where that is no use."""
+        if self._is_in:
+            return
+        beside = self._file.with_name(self._file.name + BEFORE)
+        if self._was_there:
+            _write(beside, self._before, self._file)
+        _write(self._file, self._after, self._file)
+        self._is_in = True
+        renewed = await self._reload()
+        if self._fix.setting not in renewed.taken:
+            await self.take_out()
+            raise ConfigurationError(
+                f"The server does not take `{self._fix.setting}` from {self._file.name}.",
+                hint="A flag or a variable sets it too: `slipstream config explain` says which.",
+            )
+
+    async def take_out(self) -> None:
+        """The file as it was, and the server with it."""
+        if not self._is_in:
+            return
+        if self._was_there:
+            _write(self._file, self._before, self._file)
+        else:
+            self._file.unlink(missing_ok=True)
+        self._is_in = False
+        await self._reload()
+
+    async def switch(self, is_fixed: bool) -> None:
+        """Put it in or take it out."""
+        await (self.put_in() if is_fixed else self.take_out())
+
+    async def _reload(self) -> Renewed:
+        said = await admin.request(self.server, "POST", "settings/reload")
+        await asyncio.sleep(SETTLE_SECONDS)
+        return admin.understood(said, Renewed)
+
+
+async def _applied(
+    change: Change, asked: Sequence[Asked], seconds: float, told: Callable[[str], None]
+) -> Verified | None:
+    is_settled = False
+    try:
+        await change.put_in()
+        if not seconds:
+            told("applied, and not verified")
+            is_settled = True
+            return None
+        told(f"applied; now {seconds:g} s of made-up load, with and without it in turn")
+        done = await compare(asked, seconds, change.switch, lambda stretch: drive(change.server, stretch))
+        await change.switch(done.is_kept)
+        is_settled = True
+        return done
+    finally:
+        if not is_settled:
+            with contextlib.suppress(OSError):
+                await change.take_out()
+
+
+def _write(path: Path, text: str, like: Path) -> None:
+    """Replace a file as a whole, with the rights of `like`: a reader sees the old or the new."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    mode = like.stat().st_mode & 0o777 if like.is_file() else 0o644
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _write_down(path: Path, cause: Cause, fix: Fix, done: Verified | None) -> None:
+    told = cause.advice.prediction if cause.advice is not None else None
+    state: State = "applied" if done is None else "kept" if done.is_kept else "rolled back"
+    entry = Entry(
+        wall_ns=clock.wall_ns(),
+        kind=cause.finding.check,
+        subject=cause.finding.subject,
+        setting=fix.setting,
+        before=fix.before,
+        after=fix.after,
+        state=state,
+        now_p50=told.now.p50 if told else None,
+        now_p95=told.now.p95 if told else None,
+        now_throughput=told.now.throughput if told else None,
+        now_cost=told.now.cost if told else None,
+        predicted_p50=told.then.p50 if told else None,
+        predicted_p95=told.then.p95 if told else None,
+        predicted_throughput=told.then.throughput if told else None,
+        predicted_cost=told.then.cost if told else None,
+        predicted_gain=told.gain if told else None,
+        gain_low=told.gain_interval.low if told else None,
+        gain_high=told.gain_interval.high if told else None,
+        actual_p50=done.with_fix.p50 if done else None,
+        actual_p95=done.with_fix.p95 if done else None,
+        actual_throughput=done.with_fix.throughput if done else None,
+        actual_gain=done.gain if done else None,
+        actual_low=done.gain_interval.low if done else None,
+        actual_high=done.gain_interval.high if done else None,
+    )
+    store = LedgerStore(path)
+    try:
+        store.add(entry)
+    finally:
+        store.close()

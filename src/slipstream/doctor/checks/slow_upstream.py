@@ -1,0 +1,155 @@
+"""One upstream takes longer than the others for what is asked of it, or than it did before. Pure.
+
+Compared is the service time alone, queueing taken off, with what a model of the others' answers expects for
+the same prompts, answers and load: an upstream that gets the long prompts is not slow.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from slipstream.config import names
+from slipstream.config.settings import Settings
+from slipstream.doctor.evidence import Evidence, Flow, ids
+from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
+from slipstream.doctor.service_model import Observation, ServiceModel, fitted
+
+NAME = "slow_upstream"
+
+ANSWERS_MIN = 8
+RATIO_MIN = 1.3
+"""So many times as long as expected, in the middle of all its answers …"""
+
+Z_MIN = 4.0
+"""… and beyond chance, in standard errors of the logarithm."""
+
+RECENT_MIN = 16
+"""Of its latest answers, which are looked at by themselves as well."""
+
+OUT_WEIGHT = 0.01
+"""A weight that leaves an upstream as a reserve."""
+
+
+def check(evidence: Evidence) -> Finding | RuledOut:
+    """The upstream that is furthest beyond what others take, if any is."""
+    found: list[Finding] = []
+    ratios: list[str] = []
+    for upstream, answers in sorted(evidence.answers.items()):
+        peers = [each for other, given in evidence.answers.items() if other != upstream for each in given]
+        judged = _judge(answers, peers)
+        recent = _judge(answers[-max(RECENT_MIN, len(answers) // 4) :], peers)
+        if judged is not None and recent is not None and recent[1] >= Z_MIN and recent[0] > judged[0]:
+            judged = recent  # it turned slow of late, and is asked less since
+        whom = "the others"
+        if judged is None or judged[0] < RATIO_MIN:
+            earlier = _judge(answers, evidence.answers_before.get(upstream, ()))
+            if (
+                earlier is not None
+                and earlier[0] >= RATIO_MIN
+                and (judged is None or not _is_alike(evidence))
+            ):
+                judged, whom = earlier, "it did before"
+        if judged is None:
+            continue
+        ratio, z, model = judged
+        ratios.append(f"{upstream} {ratio:.2g}x")
+        if ratio >= RATIO_MIN and z >= Z_MIN:
+            found.append(_finding(evidence, upstream, whom, ratio=ratio, model=model))
+    best = max(found, key=lambda each: each.share, default=None)
+    if best is None:
+        said = ", ".join(ratios) if ratios else "there is one upstream, or too few answers to compare"
+        return RuledOut(NAME, f"no upstream takes {RATIO_MIN:g} times what others take for the same ({said})")
+    if best.share < SHARE_MIN:
+        return RuledOut(
+            NAME, f"{best.subject} is slower, but explains {best.share:.0%} of the slow requests' time"
+        )
+    return best
+
+
+def _is_alike(evidence: Evidence) -> bool:
+    """Whether several upstreams share the traffic, so that they are to be compared with each other."""
+    return len(evidence.answers) > 1
+
+
+def _judge(
+    answers: Sequence[Observation], others: Sequence[Observation]
+) -> tuple[float, float, ServiceModel] | None:
+    """How many times as long as others it takes, how sure that is (z), and the model of the others."""
+    model = fitted(others)
+    if len(answers) < ANSWERS_MIN or not model.is_known:
+        return None
+    logs = []
+    for each in answers:
+        expected = model.expected(each)
+        if expected is not None:
+            logs.append(math.log(max(1e-6, each.service) / expected))
+    if len(logs) < ANSWERS_MIN:
+        return None
+    error = statistics.stdev(logs) / math.sqrt(len(logs)) + 1e-6
+    return math.exp(statistics.median(logs)), statistics.fmean(logs) / error, model
+
+
+def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, model: ServiceModel) -> Finding:
+    slow = [each for each in evidence.slow if each.record.upstream == upstream]
+    extra = sum(max(0.0, each.parts.service / 1e9 - _expected(each, model)) for each in slow)
+    share = min(1.0, extra * 1e9 / evidence.slow_ns)
+    flows = evidence.at(upstream)
+    waited = statistics.median(each.parts.queue for each in flows) / 1e6
+    points = [
+        Point(
+            f"{upstream} takes {ratio:.2g} times as long as {whom} for the same prompt, answer and load;"
+            f" compared were {len(evidence.answers[upstream])} of its answers",
+            ids(flows),
+        ),
+        Point(
+            f"{len(slow)} of the {len(evidence.slow)} slowest requests were there, and"
+            f" {len(flows)} of all {len(evidence.flows)}",
+            ids(slow),
+        ),
+    ]
+    against = []
+    if waited > 1:
+        against.append(
+            Point(f"requests also wait there before it begins: {waited:.0f} ms in the middle", ids(flows))
+        )
+    return Finding(
+        NAME,
+        upstream,
+        f"The upstream {upstream} is slow: {ratio:.2g} times as long as {whom}.",
+        share,
+        tuple(points),
+        tuple(against),
+        _fixes(evidence.settings, upstream, ratio) if whom == "the others" else (_look_at(upstream),),
+    )
+
+
+def _expected(flow: Flow, model: ServiceModel) -> float:
+    visit, record = flow.visit, flow.record
+    together = float(visit.together) if visit else 1.0
+    mean = visit.mean_together if visit else 1.0
+    asked = Observation(
+        float(record.prompt_tokens or 0),
+        float(record.output_tokens or 1),
+        record.stream,
+        together,
+        mean,
+        0.0,
+        0.0,
+    )
+    return model.expected(asked) or 0.0
+
+
+def _fixes(settings: Settings, upstream: str, ratio: float) -> tuple[Fix, ...]:
+    known = settings.models.upstreams.get(upstream)
+    if known is None or len(settings.models.upstreams) < 2:
+        return (_look_at(upstream),)
+    setting = names.written(("models", "upstreams", upstream, "weight"))
+    less = known.weight / ratio**2
+    return tuple(
+        Fix(setting, f"{known.weight:g}", f"{weight:.3g}", f"send {upstream} {what}")
+        for weight, what in ((known.weight * OUT_WEIGHT, "next to nothing"), (less, "less"))
+    )
+
+
+def _look_at(upstream: str) -> Fix:
+    return Fix("", "", "", f"look at {upstream} itself: no setting here makes it faster", is_live=False)

@@ -1,0 +1,72 @@
+"""The whole of what the doctor says, made of the evidence alone. Pure: the same records, the same words."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from slipstream.doctor.checks import examined
+from slipstream.doctor.evidence import RECORDS_MIN, Evidence
+from slipstream.doctor.finding import Finding, RuledOut
+from slipstream.doctor.predict import REPLAYS, Advice, advise
+from slipstream.doctor.symptoms import Symptom, symptoms
+
+PREDICTED_MAX = 3
+"""Causes whose fix is replayed, the first ones."""
+
+
+class Cause(Struct, frozen=True):
+    """A finding with the best of its fixes; `number` is what `--apply` takes."""
+
+    number: int
+    finding: Finding
+    advice: Advice | None
+    record: str = ""
+    """What the ledger says of advice of this class; empty while there is none."""
+
+
+class Diagnosis(Struct, frozen=True):
+    """What the doctor says of a window.
+
+    `verdict` is one sentence; without causes it says that none was found, which is an answer.
+    """
+
+    verdict: str
+    symptoms: tuple[Symptom, ...]
+    causes: tuple[Cause, ...]
+    ruled_out: tuple[RuledOut, ...]
+    requests: int
+    since_wall_ns: int
+    until_wall_ns: int
+
+
+def diagnose(
+    evidence: Evidence, *, seed: int = 0, replays: int = REPLAYS, records: Mapping[str, str] | None = None
+) -> Diagnosis:
+    """Symptoms, causes with their fixes, and what is ruled out. `records`: the ledger's word by class."""
+    flows = evidence.flows
+    since = flows[0].record.arrived_wall_ns if flows else 0
+    until = max((flow.record.arrived_wall_ns + flow.record.duration_ns for flow in flows), default=0)
+    count = len(flows) + len(evidence.before)
+    if not evidence.is_enough:
+        said = f"{len(flows)} requests are too few to say anything; {RECORDS_MIN} are needed."
+        return Diagnosis(said, (), (), (), count, since, until)
+    found, ruled_out = examined(evidence)
+    causes = tuple(
+        Cause(
+            number,
+            finding,
+            advise(evidence, finding, seed=seed, replays=replays) if number <= PREDICTED_MAX else None,
+            (records or {}).get(finding.check, ""),
+        )
+        for number, finding in enumerate(found, start=1)
+    )
+    told = symptoms(evidence)
+    return Diagnosis(_verdict(causes, told), told, causes, ruled_out, count, since, until)
+
+
+def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:
+    if causes:
+        return causes[0].finding.cause
+    if told:
+        return "No cause found. There are symptoms, but every check was ruled out."
+    return "No cause found: the server is well."

@@ -1,0 +1,108 @@
+"""`Doctor().diagnose("1h")`: fetches the evidence of this machine's server, or of the records it has left."""
+
+import contextlib
+from collections.abc import Mapping
+
+from slipstream.config import paths
+from slipstream.config.live import LiveServer, find_live
+from slipstream.config.load import load
+from slipstream.config.settings import Settings
+from slipstream.core import clock
+from slipstream.core.errors import StoreFailed
+from slipstream.core.portal import PORTAL
+from slipstream.core.record import Record
+from slipstream.doctor import ledger
+from slipstream.doctor.diagnosis import Diagnosis, diagnose
+from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
+from slipstream.doctor.predict import REPLAYS
+from slipstream.monitoring import admin
+from slipstream.server.renewal import DoctorView
+from slipstream.store.ledger import LedgerStore
+from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore
+from slipstream.testing.load.quantity import seconds as seconds_of
+
+ASK_SECONDS = 30.0
+
+
+class Doctor:
+    """Says what is slow, why, and what would help.
+
+    Args:
+        server: URL or process id of the live server that is meant, where there are several.
+        settings: whose records are looked at; by default those that hold here.
+
+    Example:
+        print(Doctor().diagnose("1h").verdict)
+    """
+
+    def __init__(self, *, server: str = "", settings: Settings | None = None) -> None:
+        self._named = server
+        self._settings = settings
+
+    def diagnose(self, window: str | float = "1h", *, replays: int = REPLAYS) -> Diagnosis:
+        """What the requests of the last `window` (`15m`, `1h`, or seconds) tell.
+
+        Without a live server its records are read all the same; then nothing is known of stalls.
+        Raises `BadRequest` for a window that is none, `ConfigurationError` where several servers live.
+        """
+        return self.judge(self.evidence(window), replays=replays)
+
+    def judge(self, evidence: Evidence, *, replays: int = REPLAYS) -> Diagnosis:
+        """What evidence tells, beside how such advice has fared so far."""
+        return diagnose(evidence, replays=replays, records=self.reputation())
+
+    def evidence(self, window: str | float = "1h") -> Evidence:
+        """What a diagnosis of that window is made of. Raises as `diagnose`."""
+        span = seconds_of(window) if isinstance(window, str) else window
+        since_ns = clock.wall_ns() - round(span * 1e9)
+        settings = self._settings or load()
+        view = self.view(settings)
+        in_force = view.settings if view is not None else settings
+        stalls = [each for each in view.stalls if each.wall_ns >= since_ns] if view is not None else []
+        return gather(recorded(in_force, since_ns), in_force, stalls)
+
+    def live(self, settings: Settings) -> LiveServer | None:
+        """The live server that is meant; None where none lives."""
+        return find_live(settings, server=self._named or None)
+
+    def view(self, settings: Settings) -> DoctorView | None:
+        """What the live server tells of itself; None where none lives."""
+        server = self.live(settings)
+        if server is None:
+            return None
+        said = PORTAL.call(admin.request(server, "GET", "doctor"), timeout=ASK_SECONDS)
+        return admin.understood(said, DoctorView)
+
+    def reputation(self) -> Mapping[str, str]:
+        """What the ledger says of each class of advice; nothing where it cannot be read."""
+        path = paths.ledger_path(self._settings or load())
+        if not path.is_file():
+            return {}
+        with contextlib.suppress(StoreFailed):
+            store = LedgerStore(path)
+            try:
+                return ledger.reputation(store.entries())
+            finally:
+                store.close()
+        return {}
+
+
+def recorded(settings: Settings, since_wall_ns: int) -> list[Record]:
+    """The latest records since then; none where nothing was ever recorded."""
+    path = paths.records_path(settings)
+    if not path.is_file():
+        return []
+    store = RecordStore(path)
+    rows: list[Record] = []
+    try:
+        where = RecordFilter(since_wall_ns=since_wall_ns)
+        before = ""
+        while len(rows) < RECORDS_MAX:
+            page = store.recent(PAGE_MAX, before=before, where=where)
+            rows += page
+            if len(page) < PAGE_MAX:
+                break
+            before = page[-1].id
+    finally:
+        store.close()
+    return rows[:RECORDS_MAX]

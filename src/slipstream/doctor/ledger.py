@@ -1,0 +1,76 @@
+"""How right the doctor was: its advice by class, predicted beside actual. Pure.
+
+A class with a bad record is marked so, wherever its advice is shown.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from slipstream.store.ledger import Entry
+
+JUDGED_MIN = 3
+"""With fewer verified advices a class has no record."""
+
+HIT_RATE_MIN = 0.5
+ERROR_MAX = 0.3
+
+
+class Score(Struct, frozen=True):
+    """The record of one class of advice.
+
+    Attributes:
+        count: advices that were acted on and verified.
+        hits: share of them whose fix gained, as predicted.
+        error: median of |predicted - actual| p95, as a share of the actual one.
+        coverage: share whose actual gain lay in the predicted 90 % interval.
+        is_bad: it gains too seldom, or is too far off.
+    """
+
+    kind: str
+    count: int
+    hits: float
+    error: float
+    coverage: float
+    is_bad: bool
+
+    def __str__(self) -> str:
+        if self.count < JUDGED_MIN:
+            return f"verified {self.count} times so far: too few to have a record"
+        told = (
+            f"right in {self.hits:.0%} of {self.count} times, p95 off by {self.error:.0%} in the middle,"
+            f" {self.coverage:.0%} within the interval"
+        )
+        return f"BAD RECORD: {told}" if self.is_bad else told
+
+
+def scores(entries: Sequence[Entry]) -> dict[str, Score]:
+    """The record of each class with a verified advice."""
+    verified: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.actual_gain is not None and entry.predicted_gain is not None:
+            verified.setdefault(entry.kind, []).append(entry)
+    return {kind: _score(kind, given) for kind, given in sorted(verified.items())}
+
+
+def reputation(entries: Sequence[Entry]) -> Mapping[str, str]:
+    """What is said of each class beside its advice."""
+    return {kind: str(score) for kind, score in scores(entries).items()}
+
+
+def _score(kind: str, entries: Sequence[Entry]) -> Score:
+    hits = statistics.fmean((each.actual_gain or 0.0) > 0 for each in entries)
+    errors = [
+        abs(each.predicted_p95 - each.actual_p95) / max(1e-9, each.actual_p95)
+        for each in entries
+        if each.predicted_p95 is not None and each.actual_p95 is not None
+    ]
+    inside = [
+        each.gain_low <= (each.actual_gain or 0.0) <= each.gain_high
+        for each in entries
+        if each.gain_low is not None and each.gain_high is not None
+    ]
+    error = statistics.median(errors) if errors else 0.0
+    is_bad = len(entries) >= JUDGED_MIN and (hits < HIT_RATE_MIN or error > ERROR_MAX)
+    return Score(kind, len(entries), hits, error, statistics.fmean(inside) if inside else 0.0, is_bad)

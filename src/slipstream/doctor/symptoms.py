@@ -1,0 +1,117 @@
+"""What users notice, in the guide's three groups, since when, and whom it hits. Pure; it names no cause."""
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from slipstream.doctor.evidence import Evidence, Flow, ids
+from slipstream.doctor.times import quantile
+
+Group = Literal["slow response times", "high resource usage", "low throughput"]
+
+TAIL_MIN = 4.0
+"""A p95 of so many times the median is a symptom by itself: answers differ in length by less."""
+
+QUEUE_SHARE_MIN = 0.15
+FAILED_SHARE_MIN = 0.02
+BUSY_MIN = 0.7
+"""A worker's loop that is busy for so much of the time has nothing left for a burst."""
+
+STALLED_MIN = 0.05
+"""Event loops stand still for a moment on any busy machine; for so much of the time they must not."""
+
+HIT_MIN = 1.5
+"""Whoever is so much slower than the others is named."""
+
+WHO: dict[str, Callable[[Flow], str]] = {
+    "upstream": lambda flow: flow.record.upstream,
+    "model": lambda flow: flow.record.model_asked,
+    "tenant": lambda flow: flow.record.tenant,
+    "route": lambda flow: flow.record.route,
+}
+
+
+class Symptom(Struct, frozen=True):
+    """One symptom; `since_wall_ns` is None where it was there all the time."""
+
+    group: Group
+    text: str
+    since_wall_ns: int | None
+    hits: tuple[str, ...]
+    requests: tuple[str, ...] = ()
+
+
+def symptoms(evidence: Evidence) -> tuple[Symptom, ...]:
+    """All that would be noticed; empty for a healthy server."""
+    if not evidence.is_enough:
+        return ()
+    found = (*_slow(evidence), *_busy(evidence), *_unserved(evidence))
+    return tuple(found)
+
+
+def _since(evidence: Evidence) -> int | None:
+    return evidence.flows[0].record.arrived_wall_ns if evidence.onset is not None else None
+
+
+def _slow(evidence: Evidence) -> list[Symptom]:
+    times = [flow.record.duration_ns / 1e9 for flow in evidence.flows]
+    p50, p95 = quantile(times, 0.5), quantile(times, 0.95)
+    queue = sum(flow.parts.queue + flow.parts.waiting for flow in evidence.slow) / evidence.slow_ns
+    said = ""
+    if evidence.onset is not None:
+        said = f"requests take {evidence.onset.ratio:.1f} times as long as before"
+    elif p95 > TAIL_MIN * p50:
+        said = f"one in twenty takes more than {p95 / max(p50, 1e-9):.1f} times as long as the middle one"
+    elif queue > QUEUE_SHARE_MIN:
+        said = f"the slow requests spend {queue:.0%} of their time waiting for their turn"
+    if not said:
+        return []
+    text = f"{said}: p50 {p50:.2f} s, p95 {p95:.2f} s"
+    return [Symptom("slow response times", text, _since(evidence), hit(evidence.flows), ids(evidence.slow))]
+
+
+def _busy(evidence: Evidence) -> list[Symptom]:
+    spent = [flow.record.gateway_cpu_ns for flow in evidence.flows if flow.record.gateway_cpu_ns is not None]
+    found = []
+    if spent:
+        busy = statistics.fmean(spent) * len(evidence.flows) / 1e9 / evidence.seconds
+        busy /= evidence.settings.server.workers
+        if busy > BUSY_MIN:
+            text = f"the gateway's own work fills {busy:.0%} of each worker's time"
+            found.append(Symptom("high resource usage", text, _since(evidence), ()))
+    stalled = sum(each.seconds for each in evidence.stalls) / evidence.seconds
+    if stalled > STALLED_MIN:
+        text = f"event loops stood still for {stalled:.0%} of the time"
+        found.append(Symptom("high resource usage", text, _since(evidence), ()))
+    return found
+
+
+def _unserved(evidence: Evidence) -> list[Symptom]:
+    lost = [
+        flow
+        for flow in evidence.flows
+        if flow.record.outcome in {"failed", "refused"} and flow.record.status >= 429
+    ]
+    share = len(lost) / len(evidence.flows)
+    if share < FAILED_SHARE_MIN:
+        return []
+    text = f"{share:.0%} of the requests got no answer"
+    return [Symptom("low throughput", text, _since(evidence), hit(lost), ids(lost))]
+
+
+def hit(flows: Sequence[Flow]) -> tuple[str, ...]:
+    """Who is so much slower than the others that it is their symptom: `upstream b`, `tenant acme`."""
+    found = []
+    for what, name_of in WHO.items():
+        groups: dict[str, list[float]] = {}
+        for flow in flows:
+            groups.setdefault(name_of(flow), []).append(flow.record.duration_ns / 1e9)
+        for name, times in sorted(groups.items()):
+            others = [time for other, given in groups.items() if other != name for time in given]
+            if not name or len(times) < 10 or len(others) < 10:
+                continue
+            if statistics.median(times) > HIT_MIN * statistics.median(others):
+                found.append(f"{what} {name}")
+    return tuple(found[:8])

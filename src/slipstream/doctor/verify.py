@@ -1,0 +1,108 @@
+"""Whether a fix did what was promised: the same made-up load with and without it, in turn.
+
+Interleaved, so that what changes by itself meanwhile hits both sides: with and without swap places in each
+round (ABBA), and both sides of a round play the same stretch of recorded traffic.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from slipstream.doctor.outcome import Interval, Outcome, Took, block_length, blocks, interval, outcome
+from slipstream.doctor.replay_model import Asked
+
+ROUNDS = 4
+SAMPLES = 400
+REQUESTS_MIN = 60
+"""Of each side; with fewer no p95 can be told."""
+
+FAILED_MORE = 0.02
+"""A fix after which so many more requests fail is taken back, however fast the others are."""
+
+
+class Verified(Struct, frozen=True):
+    """What came of it. `gain` is the share of the p95 saved; `requests` are those of both sides."""
+
+    without: Outcome
+    with_fix: Outcome
+    gain: float
+    gain_interval: Interval
+    requests: int
+    rounds: int
+    is_kept: bool
+    verdict: str
+
+
+Switch = Callable[[bool], Awaitable[None]]
+"""Puts the fix in force (True) or what was before it (False)."""
+
+Drive = Callable[[Sequence[Asked]], Awaitable[list[Took]]]
+
+
+async def compare(asked: Sequence[Asked], seconds: float, switch: Switch, drive: Drive) -> Verified:
+    """Play stretches of the recorded requests for `seconds` in all, half of it with the fix."""
+    without: list[Took] = []
+    with_fix: list[Took] = []
+    stretches = stretched(asked, seconds / (2 * ROUNDS), ROUNDS)
+    for number, stretch in enumerate(stretches):
+        for is_fixed in (False, True) if number % 2 == 0 else (True, False):
+            await switch(is_fixed)
+            met = await drive(stretch)
+            _append(with_fix if is_fixed else without, met)
+    return judged(without, with_fix, len(stretches))
+
+
+def _append(side: list[Took], met: Sequence[Took]) -> None:
+    """Put what was met behind what its side has met before, on one line of time."""
+    shift = max((each.at + each.seconds for each in side), default=0.0)
+    side.extend(replace(each, at=each.at + shift) for each in met)
+
+
+def stretched(asked: Sequence[Asked], seconds: float, count: int) -> list[list[Asked]]:
+    """`count` stretches of `seconds` of the recorded requests, the latest; again where there are few."""
+    if not asked:
+        return []
+    last = asked[-1].at
+    found = []
+    for number in range(count):
+        high = last - number * seconds
+        stretch = [each for each in asked if high - seconds < each.at <= high]
+        if stretch:
+            found.append(stretch)
+    return [found[number % len(found)] for number in range(count)]
+
+
+def judged(without: Sequence[Took], with_fix: Sequence[Took], rounds: int, *, seed: int = 0) -> Verified:
+    """The verdict on what clients met on both sides."""
+    one, other = outcome(without), outcome(with_fix)
+    gain = 1.0 - other.p95 / max(one.p95, 1e-9)
+    chance = random.Random(seed)  # noqa: S311 (no secret)
+    gains = []
+    for _ in range(SAMPLES):
+        base = outcome([without[at] for at in _places(len(without), chance)])
+        then = outcome([with_fix[at] for at in _places(len(with_fix), chance)])
+        gains.append(1.0 - then.p95 / max(base.p95, 1e-9))
+    spread = interval(gains)
+    is_kept, verdict = _verdict(one, other, spread, min(len(without), len(with_fix)))
+    return Verified(one, other, gain, spread, len(without) + len(with_fix), rounds, is_kept, verdict)
+
+
+def _places(count: int, chance: random.Random) -> list[int]:
+    return blocks(count, block_length(count), chance) if count else []
+
+
+def _verdict(one: Outcome, other: Outcome, gain: Interval, count: int) -> tuple[bool, str]:
+    if count < REQUESTS_MIN:
+        return False, f"Taken back: {count} requests on a side are too few to tell. Verify for longer."
+    if other.failed_share > one.failed_share + FAILED_MORE:
+        return (
+            False,
+            f"Taken back: {other.failed_share:.0%} of the requests failed, {one.failed_share:.0%} before.",
+        )
+    if gain.low > 0:
+        return True, "Kept: it is faster, beyond chance."
+    if gain.high < 0:
+        return False, "Taken back: it is slower, beyond chance."
+    return False, "Taken back: no gain could be shown."

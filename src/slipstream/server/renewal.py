@@ -1,0 +1,127 @@
+"""The settings in force while the server serves: read again when asked, taken as far as that is possible.
+
+Also what the doctor is told: those settings, the file that a person would change, and where event loops
+stood still.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+from msgspec import Struct
+
+from slipstream.config import names
+from slipstream.config.settings import Settings
+from slipstream.core.errors import ConfigurationError
+from slipstream.core.stalls import StallSeen
+from slipstream.profiling.stalls import Stall
+
+STALLS_MAX = 2_000
+"""Stalls that are kept, the latest; older ones are counted."""
+
+LIVE = (
+    ("models", "upstreams"),
+    ("models", "attempts"),
+    ("models", "wait_seconds"),
+    ("models", "retry_after_seconds"),
+    ("models", "first_token_seconds"),
+    ("models", "idle_seconds"),
+    ("models", "total_seconds"),
+)
+"""What a serving worker takes; all else needs a restart."""
+
+
+class Origin(Struct, frozen=True):
+    """Where settings come from: how they are read again, and the file that a change belongs into."""
+
+    read: Callable[[], Settings]
+    file: str
+
+
+class Renewed(Struct, frozen=True):
+    """What has come of reading the settings again, by the settings' names."""
+
+    taken: tuple[str, ...]
+    need_restart: tuple[str, ...]
+
+
+class DoctorView(Struct, frozen=True):
+    """What the doctor asks of a live server."""
+
+    settings: Settings
+    file: str
+    stalls: tuple[StallSeen, ...]
+    stalls_forgotten: int
+
+
+class Renewal:
+    """The settings in force.
+
+    Args:
+        settings: those it was started with.
+        origin: where they came from; None where they cannot be read again.
+        tell: passes others on to the workers.
+    """
+
+    def __init__(self, settings: Settings, origin: Origin | None, tell: Callable[[Settings], None]) -> None:
+        self.settings = settings
+        self._origin = origin
+        self._tell = tell
+        self._stalls: deque[StallSeen] = deque(maxlen=STALLS_MAX)
+        self._stalls_seen = 0
+
+    def stalled(self, stall: StallSeen) -> None:
+        """An event loop has stood still."""
+        self._stalls_seen += 1
+        self._stalls.append(stall)
+
+    def view(self) -> DoctorView:
+        """What the doctor asks for."""
+        file = self._origin.file if self._origin is not None else ""
+        forgotten = self._stalls_seen - len(self._stalls)
+        return DoctorView(self.settings, file, tuple(self._stalls), forgotten)
+
+    async def renew(self) -> Renewed:
+        """Read the settings again. Raises `ConfigurationError` for wrong ones, and those before hold on."""
+        if self._origin is None:
+            raise ConfigurationError("The settings of this server cannot be read again.", status=409)
+        read = await asyncio.to_thread(self._origin.read)
+        taken, left = differences(self.settings, read)
+        if taken:
+            self.settings = merged(self.settings, read)
+            self._tell(self.settings)
+        return Renewed(taken, left)
+
+
+def differences(old: Settings, new: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of settings that differ: those that are taken while serving, and the others."""
+    before, after = dict(_leaves(msgspec.to_builtins(old))), dict(_leaves(msgspec.to_builtins(new)))
+    paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
+    taken = tuple(names.written(path) for path in paths if _is_live(path))
+    return taken, tuple(names.written(path) for path in paths if not _is_live(path))
+
+
+def merged(old: Settings, new: Settings) -> Settings:
+    """The old settings with all of the new that a serving worker takes."""
+    fields = {path[1]: getattr(new.models, path[1]) for path in LIVE}
+    models = msgspec.structs.replace(old.models, **fields)
+    return msgspec.structs.replace(old, models=models)
+
+
+def _is_live(path: names.Path) -> bool:
+    return any(path[: len(live)] == live for live in LIVE)
+
+
+def _leaves(tree: object, path: names.Path = ()) -> Iterator[tuple[names.Path, object]]:
+    if isinstance(tree, dict) and tree:
+        for name, inner in tree.items():
+            yield from _leaves(inner, (*path, name))
+    else:
+        yield path, tree
+
+
+def seen(stall: Stall, slot: int) -> StallSeen:
+    """What the doctor is told of a stall."""
+    place = str(stall.culprit or "")
+    return StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)

@@ -1,0 +1,83 @@
+"""The advice that was acted on, one row each: what was predicted and what came of it.
+
+It stores and finds; what the rows say of the doctor is computed in `doctor.ledger`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from slipstream.store import migrations
+from slipstream.store.sqlite import Database, Manner, Value
+
+SCHEMA = migrations.load("ledger", application_id=0x536C4C67)  # "SlLg"
+ENTRIES_MAX = 1_000
+"""Most entries that one call returns, the latest."""
+
+State = Literal["applied", "kept", "rolled back"]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One advice. Times in seconds, throughput in answers a second, cost in dollars a request, gains as
+    shares of the p95 saved; None where it is not known.
+    """
+
+    wall_ns: int
+    kind: str
+    subject: str
+    setting: str
+    before: str
+    after: str
+    state: State = "applied"
+    now_p50: float | None = None
+    now_p95: float | None = None
+    now_throughput: float | None = None
+    now_cost: float | None = None
+    predicted_p50: float | None = None
+    predicted_p95: float | None = None
+    predicted_throughput: float | None = None
+    predicted_cost: float | None = None
+    predicted_gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+    actual_p50: float | None = None
+    actual_p95: float | None = None
+    actual_throughput: float | None = None
+    actual_cost: float | None = None
+    actual_gain: float | None = None
+    actual_low: float | None = None
+    actual_high: float | None = None
+
+
+_FIELDS = Entry.__struct_fields__
+_LIST = ", ".join(_FIELDS)
+_INSERT = f"INSERT INTO advices ({_LIST}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 (our fields)
+_SELECT = f"SELECT {_LIST} FROM advices ORDER BY wall_ns DESC, number DESC LIMIT ?"  # noqa: S608
+
+Limit = Annotated[int, Meta(ge=1, le=ENTRIES_MAX)]
+
+
+class LedgerStore:
+    """The ledger's file. Every method raises `StoreFailed`; opening also `ConfigurationError`."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = Database(path, SCHEMA, Manner(synchronous="FULL", when_damaged="set aside"))
+
+    def add(self, entry: Entry) -> None:
+        """Write down an advice."""
+        values: list[Value] = list(structs.astuple(entry))
+        self._database.refresh()
+        with self._database.transaction():
+            self._database.run_many(_INSERT, [values])
+
+    def entries(self, limit: Limit = ENTRIES_MAX) -> list[Entry]:
+        """The latest advices, newest first."""
+        self._database.refresh()
+        rows = self._database.rows(_SELECT, (max(1, min(limit, ENTRIES_MAX)),))
+        return [msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Entry) for row in rows]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._database.close()

@@ -1,0 +1,146 @@
+"""Each of the five causes is named where it is, first, with requests that show it; a healthy server is well."""
+
+import pytest
+from msgspec.structs import replace
+
+from doctor.traffic import START_NS, asks, evidence, happened, times
+from slipstream.core.record import Record
+from slipstream.core.stalls import StallSeen
+from slipstream.doctor.checks import CHECKS, examined
+from slipstream.doctor.evidence import Evidence, gather
+from slipstream.doctor.finding import Finding
+from slipstream.doctor.refusals import Refusing
+from slipstream.doctor.symptoms import symptoms
+
+
+def first(given: Evidence) -> Finding:
+    found, ruled_out = examined(given)
+    assert len(found) + len(ruled_out) == len(CHECKS)
+    assert found, [each.why for each in ruled_out]
+    known = {flow.record.id for flow in given.flows}
+    for point in found[0].evidence:
+        assert known >= set(point.requests)
+    assert any(point.requests for point in found[0].evidence)
+    return found[0]
+
+
+def test_a_healthy_server_is_well() -> None:
+    """Nothing is found, everything is ruled out with a reason, and there is no symptom."""
+    given = evidence(asks(300, 10), {"a": times(), "b": times()})
+    found, ruled_out = examined(given)
+
+    assert found == ()
+    assert all(each.why for each in ruled_out)
+    assert symptoms(given) == ()
+
+
+def test_the_slow_upstream_of_two() -> None:
+    """Named, compared with the other, with its weight to change."""
+    found = first(evidence(asks(300, 12), {"east": times(), "west": times(0.6, 0.03)}))
+
+    assert (found.check, found.subject) == ("slow_upstream", "west")
+    assert found.fixes[0].setting == "models.upstreams.west.weight"
+
+
+def test_an_upstream_that_gets_the_long_prompts_is_not_slow() -> None:
+    """Compared is the time for the same prompt and answer, not the mean."""
+    long = tuple(
+        replace(each, model="m", prompt=each.prompt * 8, output=each.output * 3)
+        for each in asks(200, 4, seed=8)
+    )
+    one, _ = happened(asks(200, 4), {"a": times()})
+    other, known = happened(long, {"a": times(), "b": times()})
+    other = [replace(each, upstream="b", id=f"b{each.id}") for each in other]
+    found, _ = examined(gather([*one, *other], known))
+
+    assert found == ()
+
+
+def test_one_that_turned_slow_by_itself() -> None:
+    """A single upstream is compared with what it was; no setting is pretended to help."""
+    before, _ = happened(asks(200, 5), {"a": times()})
+    after, known = happened(asks(200, 5, seed=2), {"a": times(0.8, 0.03)})
+    shift = before[-1].arrived_wall_ns - START_NS + 10**9
+    later = [replace(each, arrived_wall_ns=each.arrived_wall_ns + shift, id=f"l{each.id}") for each in after]
+    given = gather([*before, *later], known)
+    found = first(given)
+
+    assert (found.check, found.subject, found.fixes[0].setting) == ("slow_upstream", "a", "")
+    assert given.onset is not None
+    assert abs(given.onset.index - 200) < 30
+    assert symptoms(given)[0].since_wall_ns is not None
+
+
+def test_too_few_connections() -> None:
+    """Waits while the service is as quick as ever; the fix stays within what was seen."""
+    found = first(
+        evidence(asks(300, 12), {"a": times()}, more={"a": {"connections": 6, "wait_seconds": 60.0}})
+    )
+
+    assert (found.check, found.subject) == ("small_cap", "a")
+    assert (found.fixes[0].before, found.fixes[0].after) == ("6", "9")
+
+
+def test_a_blocked_loop_names_the_line() -> None:
+    """Stalls that a watch has seen, and requests that were delayed by them."""
+    asked = tuple(replace(each, busy=0.35 if at % 6 == 0 else 0.0) for at, each in enumerate(asks(240, 6)))
+    records, known = happened(asked, {"a": times()})
+    stalls = [
+        StallSeen(record.arrived_wall_ns + 350_000_000, 0.35, "tokenise (app/chat.py:41)")
+        for at, record in enumerate(records)
+        if at % 6 == 0
+    ]
+    found = first(gather(records, known, stalls))
+    unwatched = first(gather(records, known))
+
+    assert (found.check, found.subject) == ("blocked_loop", "tokenise (app/chat.py:41)")
+    assert unwatched.check == "blocked_loop"
+    assert unwatched.against, "without a watch it says what else it may be"
+
+
+def test_an_upstream_that_answers_429() -> None:
+    """Named with how often and why; waiting here rather than being refused there is among the fixes."""
+    refusing = {"a": Refusing(0.5, 4, None, 0.01, 429)}
+    found = first(evidence(asks(300, 14), {"a": times()}, refusing=refusing))
+
+    assert (found.check, found.subject) == ("retry_storm", "a")
+    assert "429" in found.evidence[0].text
+    assert found.fixes[0].setting == "models.upstreams.a.connections"
+    assert int(found.fixes[0].after) == pytest.approx(4, abs=1)
+
+
+def local(records: list[Record]) -> list[Record]:
+    return [replace(each, upstream="local") for each in records]
+
+
+def test_an_embedded_model_without_slots() -> None:
+    """Its queue is what takes the time; it needs a restart, and says so."""
+    records, known = happened(
+        asks(200, 8), {"a": times()}, more={"a": {"connections": 4, "wait_seconds": 600.0}}
+    )
+    found = first(gather(local(records), known))
+
+    assert (found.check, found.subject) == ("starved_local", "slots")
+    assert (found.fixes[0].setting, found.fixes[0].is_live) == ("models.local.slots", False)
+
+
+def test_an_embedded_model_whose_context_is_too_short() -> None:
+    """Refusals for length are counted, and the setting that bounds it is named."""
+    records, known = happened(asks(200, 5), {"a": times()})
+    refused = [
+        replace(each, outcome="refused", status=400, error_code="context_length_exceeded")
+        if at % 5 == 0
+        else each
+        for at, each in enumerate(local(records))
+    ]
+    found = first(gather(refused, known))
+
+    assert (found.subject, found.fixes[0].setting) == ("context_tokens", "models.local.context_tokens")
+
+
+def test_few_requests_say_nothing() -> None:
+    """Below the minimum there is neither a symptom nor a cause."""
+    given = evidence(asks(20, 5), {"a": times(3.0)})
+
+    assert not given.is_enough
+    assert symptoms(given) == ()

@@ -1,0 +1,79 @@
+"""Verifying: the same load on both sides in turn, kept only where it is faster beyond chance."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from doctor.traffic import asks
+from slipstream.doctor.outcome import Took, block_length, blocks, interval, outcome
+from slipstream.doctor.replay_model import Asked
+from slipstream.doctor.verify import compare, judged, stretched
+
+
+def side(factor: float, count: int = 300, *, failed: float = 0.0, seed: int = 1) -> list[Took]:
+    rng = random.Random(seed)
+    return [Took(at / 10, factor * rng.lognormvariate(0, 0.3), rng.random() >= failed) for at in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("factor", "failed", "count", "kept"),
+    [(0.5, 0.0, 300, True), (1.0, 0.0, 300, False), (2.0, 0.0, 300, False), (0.5, 0.2, 300, False), (0.5, 0.0, 20, False)],
+)  # fmt: skip
+def test_what_is_kept(factor: float, failed: float, count: int, kept: bool) -> None:
+    """Faster: kept. Equal, slower, failing, or too few to tell: taken back, with a word on why."""
+    done = judged(side(1.0, count), side(factor, count, failed=failed, seed=2), 4)
+
+    assert done.is_kept is kept
+    assert done.verdict.startswith("Kept" if kept else "Taken back")
+
+
+def test_equal_sides_are_seldom_told_apart() -> None:
+    """No difference, 40 times: it is kept in hardly more than one in twenty."""
+    kept = sum(judged(side(1.0, 200, seed=s), side(1.0, 200, seed=1000 + s), 4).is_kept for s in range(40))
+
+    assert kept <= 5
+
+
+def test_sides_take_turns_and_play_the_same() -> None:
+    """ABBA: each stretch is played with and without, and who is first alternates."""
+    order: list[bool] = []
+    played: list[tuple[bool, tuple[float, ...]]] = []
+
+    async def switch(is_fixed: bool) -> None:
+        order.append(is_fixed)
+
+    async def drive(stretch: Sequence[Asked]) -> list[Took]:
+        played.append((order[-1], tuple(each.at for each in stretch)))
+        return [Took(each.at, 0.5 if order[-1] else 1.0, True) for each in stretch]
+
+    done = asyncio.run(compare(asks(400, 10), 40, switch, drive))
+
+    assert order == [False, True, True, False, False, True, True, False]
+    without = sorted(stretch for is_fixed, stretch in played if not is_fixed)
+    assert without == sorted(stretch for is_fixed, stretch in played if is_fixed)
+    assert done.is_kept
+    assert done.gain == pytest.approx(0.5)
+
+
+def test_few_recorded_requests_are_played_again() -> None:
+    """A short recording fills all rounds."""
+    assert [len(each) for each in stretched(asks(30, 10), 100, 4)] == [30, 30, 30, 30]
+    assert stretched([], 10, 4) == []
+
+
+def test_blocks_keep_neighbours_together() -> None:
+    """As many places as there were, in runs of the block's length."""
+    places = blocks(100, 10, random.Random(1))
+
+    assert len(places) == 100
+    assert all(b == a + 1 for run in range(0, 100, 10) for a, b in zip(places[run:run + 9], places[run + 1:run + 10], strict=True))  # fmt: skip
+    assert block_length(1000) > block_length(10) >= 1
+
+
+def test_intervals_and_outcomes_of_little() -> None:
+    """Nothing at all has numbers too."""
+    assert outcome([]).p95 == 0.0
+    assert interval([1.0]).holds(1.0)
+    assert outcome([Took(0, 1, True), Took(0, 0.1, False)]).p95 == 1.0
