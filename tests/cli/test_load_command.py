@@ -94,11 +94,16 @@ def test_ctrl_c_shows_what_there_is(server: SimulatorProcess, environ: dict[str,
         "--json",
     ]
     with subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stderr is not None
         assert "sent" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that it started
         output, errors = process.communicate(timeout=60)
 
     assert process.returncode == 0, errors
@@ -212,11 +217,16 @@ def test_ctrl_c_ends_a_search(server: SimulatorProcess, environ: dict[str, str])
     """What is known when it is stopped is told."""
     command = [sys.executable, "-m", "slipstream", "stress", server.url, "--json"]
     with subprocess.Popen(
-        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         assert process.stderr is not None
         assert "1 users" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all that it started
         started = time.monotonic()
         output, errors = process.communicate(timeout=60)
 
