@@ -64,13 +64,13 @@ def compare(
     from slipstream.testing.load.config import read_config
 
     figure_name(figure)
+    wire = wire_of(given)
     model, seconds = str(given["model"]), given.pop("round")
     assert isinstance(seconds, float)
     config = read_config(
         {**given, "requests_per_second": rate, "concurrent_users": users if users or rate else DEFAULT_USERS}
     )
     options = CompareOptions(figure=figure, tolerance=tolerance, rounds=rounds, round_seconds=seconds)
-    wire = wire_of(given)
     targets = [target_of(each, model=model, streaming=True, wire=wire) for each in (a, b)]
 
     async def work(stop: "asyncio.Event") -> "Comparison":
@@ -124,11 +124,22 @@ def selftest(*, duration: float, as_json: bool) -> int:
     from slipstream.testing.load.require import require_numpy
 
     require_numpy()
+    import asyncio
+
     import msgspec
 
     from slipstream.testing.load.selftest import selftest as measured
 
-    report = run_until_stopped(lambda _: measured(seconds=duration))
+    async def work(stop: "asyncio.Event") -> "SelfTestReport":
+        running = asyncio.create_task(measured(seconds=duration))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not running.done():
+            running.cancel()  # half a self-test says nothing
+        return await running
+
+    report = run_until_stopped(work)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:

@@ -289,6 +289,7 @@ def test_nobody_is_served_alone() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("count", "ttft_ms"), [(8, 200.0), (20, 250.0), (3, 150.0)])
 def test_the_limit_of_a_simulated_server(count: int, ttft_ms: float) -> None:
     """So many slots of a known service time: capacity and limit within 5 %, the knee near it, a soak confirms.

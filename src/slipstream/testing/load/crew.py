@@ -119,6 +119,7 @@ async def start(orders: Orders) -> Worker:
             stdout=pipe,
             stderr=pipe,
             pass_fds=(rows_fd, gaps_fd),
+            start_new_session=True,  # Ctrl-C in a terminal is for whoever started it, who then tells it
             limit=REPORT_BYTES,
         )
         reading = Reading(rows_fd, gaps_fd, rows_max=orders.rows_max, gaps_max=orders.gaps_max)
