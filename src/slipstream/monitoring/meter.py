@@ -8,7 +8,7 @@ import functools
 import math
 from collections.abc import Callable
 
-from slipstream.core.histogram import LEAST, MOST, PER_OCTAVE, SHIFT, WHOLE, index
+from slipstream.core.histogram import LEAST, MOST, SHIFT, index
 from slipstream.core.meters import NAMES, Counters
 from slipstream.core.metrics import COUNTER_METRIC, INDEX, RECORDED, Kind
 from slipstream.monitoring.slab import Slab
@@ -23,11 +23,12 @@ _ceil, _log2 = math.ceil, math.log2
 def add(cells: "memoryview[float]", at: int, raw: float) -> None:
     """Add a value in its finest unit to the histogram at `at`; 0 for what is negative.
 
-    `core.histogram.index` is written out: a call costs as much as what it does.
+    `core.histogram.index` is written out, with its constants (WHOLE, PER_OCTAVE) as numbers: a call costs as
+    much as what it does, and the look-ups of names a fifth of it.
     """
     if LEAST < raw < MOST:
         cells[at] += raw
-        cells[at + _ceil(_log2(raw / WHOLE) * PER_OCTAVE) + _SHIFT] += 1
+        cells[at + _ceil(_log2(raw / 1e9) * 32) + _SHIFT] += 1
     else:
         cells[at] += max(raw, 0)
         cells[at + 1 + index(raw)] += 1
