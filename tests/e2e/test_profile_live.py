@@ -87,7 +87,7 @@ def test_a_stall_is_blamed_on_its_line_and_request(
     assert worst["others"] >= 1
     record = planted.record(worst["request"])
     read = next(step for step in record["steps"] if step["name"] == "read")
-    assert read["duration_ns"] > 0.5e9
+    assert read["duration_ns"] > 0.5e9 * worst["seconds"]
     assert function in run(planted, "stalls")
     assert worst["request"] in run(planted, "stalls")
 
@@ -139,6 +139,7 @@ def test_a_leak_is_named_by_the_memory_profile(planted: Serving) -> None:
 
 def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
     """After one slow request in ten the step with the fault is what makes requests slow; its waterfall shows it."""
+    began = time.time()
     for at in range(30):
         planted.ask("planted burner" if at % 10 == 0 else "Hello")
     slow = max(
@@ -148,7 +149,12 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
 
     assert "█" in next(line for line in told.splitlines() if line.strip().startswith("read"))
     table = run(planted, "steps", "--minutes", "5")
-    assert "Bottleneck: read:" in table
+    assert "Bottleneck: " in table
+    deadline = time.monotonic() + 20
+    while (report := planted.json(f"/_slipstream/steps?from={began}"))["requests"] < 30:
+        assert time.monotonic() < deadline, report
+        time.sleep(0.1)
+    assert report["bottleneck"] == "read"  # of these alone: whom the burner delayed before waited elsewhere
 
 
 def test_every_part_has_a_row(planted: Serving) -> None:

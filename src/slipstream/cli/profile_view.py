@@ -98,4 +98,6 @@ def _ms(value: float | None) -> str:
         return "-"
     if value >= 10_000:
         return f"{value / 1000:.1f} s"
+    if 0 < value < 0.1:
+        return f"{value * 1e3:.3g} us"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.3g} ms"
