@@ -1,6 +1,6 @@
 """How long the dashboard takes to open with a million requests stored, beside an empty store.
 
-    PYTHONPATH=$PWD/src:$PWD/tests python bench/dashboard_open.py [--requests 1000000] [--openings 5] [--json FILE]
+    PYTHONPATH=$PWD/tests python bench/dashboard_open.py [--requests 1000000] [--openings 5] [--json FILE]
 
 Two servers, one over a store with that many requests of the last week, one over an empty one, both with
 a simulated model that is asked a little. A headless Chromium opens the dashboard of each, in turn, with

@@ -44,7 +44,16 @@ from gateway_drive import (
 )
 from gateway_peers import TARGETS, Site, compile_ours, move_supervisor, nginx_mock, python_mock
 from gateway_process import NotAvailable, Process, ask, free_port, running, wait_ready
-from gateway_report import machine, result_of, show, write_page
+from gateway_report import (
+    PAGE_MARKS,
+    README_MARKS,
+    machine,
+    markdown,
+    result_of,
+    show,
+    summary,
+    write_page,
+)
 
 from slipstream.testing.floor_mock import BODY, LIST
 
@@ -53,6 +62,7 @@ SLOW_RATE = 400
 LEFTOVER_SECONDS = 20.0  # a slow target works on for clients that have left, beside the next one on its core
 RESULT = Path(__file__).parent / "results" / "gateway.json"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass
@@ -283,7 +293,8 @@ def main() -> int:
     if chosen.keep or set(names) == set(TARGETS):
         RESULT.parent.mkdir(exist_ok=True)
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
-        write_page(PAGE, result)
+        write_page(PAGE, PAGE_MARKS, markdown(result))
+        write_page(README, README_MARKS, summary(result))
     if chosen.json:
         print(json.dumps(result, indent=1))
     else:

@@ -236,14 +236,47 @@ def cell(row: Row, column: str) -> str:
     return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}") + spread
 
 
-BEGIN, END = "<!-- written by bench/gateway.py -->\n", "<!-- end -->\n"
+Marks = tuple[str, str]
+PAGE_MARKS = ("<!-- written by bench/gateway.py -->\n", "<!-- end -->\n")
+README_MARKS = ("<!-- benchmarks -->\n", "<!-- end benchmarks -->\n")
+README_ROWS = ("nginx", "envoy", "vllm-router", "litellm", "raw-asgi", "slipstream")
+README_COLUMNS = (
+    ("added p50 us", "added_p50_us"), ("added p99 us", "added_p99_us"), ("req/s at 32", "rate_32"),
+    ("CPU us/req", "cpu_us_request"), ("added TTFT us", "added_ttft_kept_us"), ("CPU us/chunk", "cpu_us_chunk"),
+    ("RSS idle MB", "rss_idle_mb"),
+)  # fmt: skip
 
 
-def write_page(page: Path, result: dict[str, object]) -> None:
-    """Put the tables into the docs, between the marks: what is published is what was measured."""
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(before + BEGIN + markdown(result) + END + after, encoding="utf-8")
+def write_page(page: Path, marks: Marks, text: str) -> None:
+    """Put text between the marks of a page: what is published is what was measured."""
+    begin, end = marks
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, closed, after = rest.partition(end)
+    assert found, f"{page} lacks {begin!r}"
+    assert closed, f"{page} lacks {end!r}"
+    page.write_text(before + begin + text + end + after, encoding="utf-8")
+
+
+def summary(result: dict[str, object]) -> str:
+    """The table in short, for the README, and how many of the floors hold."""
+    rows: dict[str, Row] = result["rows"]  # type: ignore[assignment]
+    lines = ["| | " + " | ".join(title for title, _ in README_COLUMNS) + " |"]
+    lines.append("|---|" + "--:|" * len(README_COLUMNS))
+    for name in README_ROWS:
+        if name in rows:
+            cells = [marked(rows[name], column).partition(" ±")[0] for _, column in README_COLUMNS]
+            cells = [f"{each}~~" if each.startswith("~~") else each for each in cells]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        else:
+            lines.append(f"| {name} | not available |" + " |" * (len(README_COLUMNS) - 1))
+    checks: list[dict[str, object]] = result["checks"]  # type: ignore[assignment]
+    missed = [each for each in checks if each["verdict"] != "PASS"]
+    told = f"{len(checks) - len(missed)} of {len(checks)} floors hold"
+    lines += ["", f"{told}; these do not (ratios, but for those with a unit):" if missed else f"{told}.", ""]
+    for each in missed:
+        value = "not measured" if each["value"] is None else each["value"]
+        lines.append(f"- {each['what']}: {value}, floor {each['floor']}")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(result: dict[str, object]) -> str:

@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -210,6 +211,8 @@ def main() -> None:
     if chosen.bare:
         uvloop.run(serve_bare(chosen.bare))
         return
+    if not shutil.which("wrk"):
+        sys.exit("This benchmark drives the server with wrk: apt-get install wrk.")
     assert parse(Route.CHAT, BODIES["sse"].encode()).max_tokens == CHUNKS
     described = machine()
     rows = throughput(chosen.seconds, chosen.rounds)

@@ -20,12 +20,13 @@ import slipstream
 from e2e.serving import Serving, serving
 from guide import calls
 from guide.calls import Block, Call
+from slipstream import profiling
 from slipstream.config.load import load
 from slipstream.testing.load.results import stored
 
 GUIDE = Path(__file__).parents[2] / "shared" / "guide" / "performance-troubleshooting-guide.md"
 PENDING = {
-    "batching", "resource_profiler", "memory_pool", "rate_limiter", "connection_pool", "queries",
+    "batching", "memory_pool", "rate_limiter", "connection_pool", "queries",
     "tokens", "model_selector", "smart_cache", "reports",
 }  # fmt: skip
 """Blocks whose parts are not built yet. It only shrinks."""
@@ -134,13 +135,20 @@ def resolved(block: Block, callee: str) -> tuple[Callable[..., object], list[obj
         root, leading = block.objects[root], [None] if rest else []
     if root in imported:
         module, _, attribute = imported[root].partition(":")
-        if module.partition(".")[0] in sys.stdlib_module_names:
+        if module.partition(".")[0] in {*sys.stdlib_module_names, "psutil"}:
             return None
         found: Any = getattr(importlib.import_module(module), attribute)
+    elif root in profiling.__all__:  # imported by a block before it
+        found = getattr(profiling, root)
     elif root in slipstream.__all__:
         found, leading = getattr(slipstream, root), []
     else:
-        assert root in READERS | set(block.defines) | {"process_with_semaphore", "tuple", "print"}, callee
+        assert root in READERS | set(block.defines) | {
+            "process_with_semaphore",
+            "process",
+            "tuple",
+            "print",
+        }, callee
         return None
     for part in rest:
         found = getattr(found, part)
@@ -423,3 +431,31 @@ def test_response_time_profiler(guide: str, capsys: pytest.CaptureFixture[str]) 
     assert profile.step_timings["model_request"].count == 2
     assert profile.bottleneck == "model_request"
     assert profile.bottleneck.share > 0.5
+
+
+def test_resource_profiler(guide: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Size and CPU are this process's; once something burns, the profilers it called name it."""
+    space = run_block(
+        guide,
+        "resource_profiler",
+        cpu_profiler=profiling.cpu_profiler,
+        memory_profiler=profiling.memory_profiler,
+    )
+    try:
+        first = space["profile_resource_usage"]()
+        end = time.perf_counter() + 0.5
+        while time.perf_counter() < end:
+            planted_burner()
+        second = space["profile_resource_usage"]()
+    finally:
+        seen = profiling.cpu_profiler.stop()
+    table = space["resource_profiler"].snapshot()
+
+    assert first["memory_mb"] > 10
+    assert 0 < second["memory_percent"] < 100
+    assert {row.part for row in table.rows} >= {"cpu", "memory", "disk", "network"}
+    assert isinstance(seen, profiling.CpuProfile)
+
+
+def planted_burner() -> int:
+    return sum(range(1000))

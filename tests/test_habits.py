@@ -99,3 +99,14 @@ def test_ci_runs_both_suites() -> None:
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", script], check=True)
     assert script.read_text(encoding="utf-8").endswith("make test\nmake test-long\n")
+
+
+def test_map_has_every_package() -> None:
+    """ARCHITECTURE.md says of each package of ours what it is and what always holds there."""
+    packages = {path.parent.name for path in (ROOT / "src" / "slipstream").glob("*/__init__.py")}
+    table = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    mapped = set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \|$", table, re.MULTILINE))
+    direction = table.partition("Import direction: `")[2].partition("`")[0]
+
+    assert packages <= mapped, packages - mapped
+    assert packages <= set(re.findall(r"\w+", direction))

@@ -7,7 +7,6 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import msgspec
 from msgspec import Struct
 
 from slipstream.config import paths
@@ -20,6 +19,7 @@ from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Model, RecordSink
+from slipstream.core.use import USE, Announcing, UseRow
 from slipstream.flow.admit import Admit
 from slipstream.flow.attempt import Attempts, Patience
 from slipstream.flow.flight import Flights
@@ -28,9 +28,10 @@ from slipstream.flow.select import NAMES_SHOWN, Catalog, Target
 from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local import LocalModel
 from slipstream.models.local_process import LocalAddress
-from slipstream.models.openai import OpenAIUpstream
+from slipstream.models.openai import OpenAIUpstream, connects_by, make_upstream
 from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
+from slipstream.monitoring.use_rows import ResourceRows
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Parts:
         self._models: list[tuple[str, str, Model]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._announced: list[str] = []
         self._warned: list[tuple[str, str]] = []
 
     def add(self, owner: str, backend: str, model: Model, targets: list[Target]) -> None:
@@ -98,9 +100,9 @@ class Parts:
         """
         before, after = self._settings.models.upstreams, settings.models.upstreams
         made = {
-            name: _openai(name, each, settings.models, counters=self.way.flights.counters)
+            name: make_upstream(name, each, settings.models, counters=self.way.flights.counters)
             for name, each in after.items()
-            if name not in before or _connects(before[name]) != _connects(each)
+            if name not in before or connects_by(before[name]) != connects_by(each)
         }
         self._settings = settings
         flights = self.way.flights
@@ -122,6 +124,9 @@ class Parts:
     def start(self) -> None:
         """Begin what runs beside the requests: asking upstreams for their models."""
         for owner, _, model in self._models:
+            if isinstance(model, Announcing):
+                self._announced.append(model.use().part)
+                USE.announce(self._announced[-1], model.use)
             if isinstance(model, OpenAIUpstream) and not self._settings.models.upstreams[owner].models:
                 self._discover_soon(owner, model)
 
@@ -167,6 +172,8 @@ class Parts:
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for part in self._announced:
+            USE.withdraw(part)
         for _, _, model in self._models:
             await model.aclose()
 
@@ -258,7 +265,9 @@ def build_parts(
         settings, sink=sink, counters=counters, keyring=keyring, local_address=local_address, salt=salt
     )
     for name, upstream in models.upstreams.items():
-        model = _openai(name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters)
+        model = make_upstream(
+            name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters
+        )
         parts.add(name, "openai", model, targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
@@ -306,23 +315,9 @@ def bare_parts(
     return Parts(settings, way, catalog, local_address)
 
 
-def _openai(
-    name: str, upstream: Upstream, models: Models, *, counters: Counters, key: str = ""
-) -> OpenAIUpstream:
-    return OpenAIUpstream(
-        name,
-        upstream,
-        connect_seconds=models.connect_seconds,
-        event_bytes=models.event_bytes,
-        answer_bytes=models.answer_bytes,
-        key=key,
-        counters=counters,
-    )
-
-
-def _connects(upstream: Upstream) -> Upstream:
-    """What an upstream's connections depend on: all but how much of the traffic it gets, and of what."""
-    return msgspec.structs.replace(upstream, weight=1.0, caches_prompts=False)
+def resource_rows() -> Callable[[], list[UseRow]]:
+    """Gives the USE rows of this process and all below it (`core.defaults`)."""
+    return ResourceRows()
 
 
 def _patience(models: Models) -> Patience:

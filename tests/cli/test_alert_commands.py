@@ -23,6 +23,16 @@ severity = "info"
 
 [alerts.rules."Slow"]
 condition = "response_time > 5000"
+
+[alerts]
+wait_seconds = 0
+
+[alerts.receivers.nobody]
+kind = "webhook"
+url = "http://127.0.0.1:9/hook"
+
+[alerts.routes]
+info = ["nobody"]
 """
 
 
@@ -72,7 +82,20 @@ def test_list(server: Serving) -> None:
     assert lines[1][4] == "p95 of response_time over 1 min > 5 s"
     assert [rule["phase"] for rule in rules] == ["firing", "inactive"]
     assert "firing\tAny requests" in said(server, "alerts", "list", "--history")
-    assert said(server, "alerts", "list", "--messages") == ""
+    assert {line[5] for line in lines} == {"settings"}
+
+
+def test_messages_that_wait(server: Serving) -> None:
+    """What could not be delivered is listed with the reason, while it is tried again."""
+    for _ in range(100):
+        shown = said(server, "alerts", "list", "--messages")
+        if "No connection" in shown:
+            break
+    waiting = shown.splitlines()[0].split("\t")
+    told = json.loads(said(server, "alerts", "list", "--messages", "--json"))["data"]
+
+    assert (waiting[0], waiting[3], waiting[5]) == ("waiting", "nobody", told[0]["subject"])
+    assert "No connection to 127.0.0.1:9" in waiting[6]
 
 
 def test_list_on_a_terminal(server: Serving) -> None:
@@ -126,7 +149,9 @@ def test_silence(server: Serving) -> None:
     done = run(server, "alerts", "silence", "Any*", "--for", "2h", "--comment", "load test")
     silence = done.stderr.rsplit("--end ", 1)[1].strip()
 
-    assert "firing, silenced\tAny requests" in said(server, "alerts", "list")
+    listed = run(server, "alerts", "list")
+    assert "firing, silenced\tAny requests" in listed.stdout
+    assert f"Any*: load test (slipstream alerts silence --end {silence})" in listed.stderr
     said(server, "alerts", "silence", "--end", silence)
     assert "silenced" not in said(server, "alerts", "list")
     assert run(server, "alerts", "silence", "--end", silence).returncode == 1

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from slipstream.config.settings import Simulated
+from slipstream.testing.load.limit import Limit
 from slipstream.testing.load.summary import Summary
 from slipstream.testing.simulator import SimulatorProcess, start_simulator
 
@@ -119,6 +120,10 @@ def test_ctrl_c_shows_what_there_is(server: SimulatorProcess, environ: dict[str,
         (["http://127.0.0.1:1", "--key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY"),
         (["http://127.0.0.1:1", "--header", "x"], 2, "NAME:VALUE"),
         (["http://127.0.0.1:1", "--slo", "speed<3"], 1, "no objective"),
+        (["http://127.0.0.1:1", "--html", "/nowhere/r.html"], 2, "cannot be written"),
+        (["http://127.0.0.1:1", "--dialect", "http", "--body", "@/nowhere"], 2, "cannot be read"),
+        (["--dialect", "anthropic"], 2, "need a URL"),
+        (["ftp://127.0.0.1"], 1, "Write it like http://127.0.0.1:8000."),
         (["show", "nothing"], 1, "load list"),
         (["compare", "http://127.0.0.1:1", "http://127.0.0.1:1", "--figure", "errors"], 1, "no figure"),
     ],
@@ -172,6 +177,36 @@ def test_a_limit_is_told(server: SimulatorProcess, environ: dict[str, str]) -> N
     assert done.stderr.count(" users ") == 3
 
 
+def test_a_search_is_kept_and_has_a_page(
+    server: SimulatorProcess, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """A search is stored under its id, and told again: as text, as JSON, as a page with its probes."""
+    page = tmp_path / "limit.html"
+    done = run(
+        environ,
+        "stress",
+        server.url,
+        "--users-max",
+        "2",
+        "--soak",
+        "0s",
+        "--round",
+        "0.5s",
+        "--html",
+        str(page),
+    )
+    assert done.returncode == 0, done.stderr
+    name = done.stdout.rpartition("stored as ")[2].strip()
+    assert name in run(environ, "stress", "list").stdout
+    again = run(environ, "stress", "show", name, "--json")
+    found = msgspec.json.decode(again.stdout, type=Limit)
+
+    assert (found.id, found.users, found.target) == (name, 2, server.url)
+    assert run(environ, "stress", "show").stdout == done.stdout
+    assert "Requests per second by users" in page.read_text()
+    assert run(environ, "stress", "show", "2001").returncode == 1
+
+
 @pytest.mark.long
 def test_ctrl_c_ends_a_search(server: SimulatorProcess, environ: dict[str, str]) -> None:
     """What is known when it is stopped is told."""
@@ -192,11 +227,11 @@ def test_ctrl_c_ends_a_search(server: SimulatorProcess, environ: dict[str, str])
 
 @pytest.mark.long
 def test_selftest_tells_by_its_exit_code(environ: dict[str, str]) -> None:
-    """It ends with 0 where no percentile is more than 2 % off, and 1 on a machine too busy for that."""
+    """It ends with 0 where no percentile is more than 2 % off, and 3 on a machine too busy for that."""
     done = run(environ, "load", "selftest", "--duration", "5s", "--json")
     oracles = msgspec.json.decode(done.stdout)["oracles"]
     errors = [each["error"] for oracle in oracles for each in oracle["percentiles"]]
 
     assert len(errors) == 10
     assert sum(oracle["failed"] for oracle in oracles) == 0
-    assert done.returncode == (0 if max(errors) <= 0.02 else 1), done.stderr
+    assert done.returncode == (0 if max(errors) <= 0.02 else 3), done.stdout

@@ -60,6 +60,7 @@ def test_help_imports_no_command() -> None:
         "slipstream.cli",
         "slipstream.core",
         "slipstream.core.errors",
+        "slipstream.core.hints",
     }
 
 

@@ -82,7 +82,13 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *arguments: str, ready: bool = True, **environ: str) -> Iterator[Serving]:
+def serving(
+    folder: Path,
+    *arguments: str,
+    ready: bool = True,
+    program: tuple[str, ...] = ("-m", "slipstream"),
+    **environ: str,
+) -> Iterator[Serving]:
     """Start a server in `folder`; `environ` are settings such as SLIPSTREAM__MODELS__DEFAULT."""
     state = Path(tempfile.mkdtemp(prefix="ss-"))  # short: a Unix socket's path has about 100 bytes
     variables = {
@@ -95,7 +101,7 @@ def serving(folder: Path, *arguments: str, ready: bool = True, **environ: str) -
     log = folder / "serve.log"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "slipstream", "serve", "--port", "0", *arguments],
+            [sys.executable, *program, "serve", "--port", "0", *arguments],
             env=variables, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
         )  # fmt: skip
     try:

@@ -17,8 +17,7 @@ from net.mail_server import Mailbox, mail_server
 
 WAIT_SECONDS = 60.0
 SETTINGS = """
-[models.simulated.slow]
-ttft_ms = {ttft_ms}
+{models}
 
 [alerts]
 wait_seconds = 0
@@ -36,7 +35,7 @@ to = ["ops@example.org"]
 critical = ["hook", "people"]
 
 [alerts.rules."Slow answers"]
-condition = "p95(response_time, 5s) > 10 ms min count 3"
+condition = "p95(response_time, {window}s) > 10 ms min count 3"
 severity = "critical"
 
 [mail]
@@ -84,13 +83,15 @@ def until(holds: Callable[[], Any], *, meanwhile: Callable[[], object] = lambda:
     return found
 
 
+SLOW = "[models.simulated.slow]\nttft_ms = 40.0"
+
+
 @contextlib.contextmanager
-def told(folder: Path, ttft_ms: float = 40.0) -> Iterator[tuple[Serving, Hook, Mailbox]]:
-    """A server with a slow model, a webhook and a mail server."""
+def told(folder: Path, models: str = SLOW, window: int = 5) -> Iterator[tuple[Serving, Hook, Mailbox]]:
+    """A server with a rule on its response time, a webhook and a mail server."""
     with webhook() as hook, mail_server() as box:
-        (folder / "slipstream.toml").write_text(
-            SETTINGS.format(ttft_ms=ttft_ms, hook=hook.url, mail=box.port), encoding="utf-8"
-        )
+        settings = SETTINGS.format(models=models, window=window, hook=hook.url, mail=box.port)
+        (folder / "slipstream.toml").write_text(settings, encoding="utf-8")
         with serving(folder) as server:
             yield server, hook, box
 
@@ -103,14 +104,14 @@ def alerts_of(hook: Hook) -> list[tuple[str, str]]:
     ]
 
 
-def fires_and_clears(server: Serving, hook: Hook, box: Mailbox, model: str) -> None:
+def fires_and_clears(server: Serving, hook: Hook, box: Mailbox, model: str, window: int = 5) -> None:
     until(lambda: hook.got and box.mails, meanwhile=lambda: ask(server, model))
     firing = server.json("/_slipstream/alerts")["rules"][0]
     until(lambda: len(hook.got) > 1 and len(box.mails) > 1)
     events = server.json("/_slipstream/alerts/history")["data"]
 
     assert (firing["name"], firing["phase"], firing["owner"]) == ("Slow answers", "firing", "settings")
-    assert firing["expanded"] == "p95 of response_time over 5 s > 10 ms, min count 3"
+    assert firing["expanded"] == f"p95 of response_time over {window} s > 10 ms, min count 3"
     assert alerts_of(hook)[:2] == [("Slow answers", "firing"), ("Slow answers", "resolved")]
     assert box.mails[0]["Subject"].startswith("[critical] Slow answers (")
     assert box.mails[1]["Subject"] == "[resolved] Slow answers"
@@ -134,7 +135,7 @@ def test_history_outlives_the_server(tmp_path: Path) -> None:
     with told(tmp_path) as (server, hook, _):
         until(lambda: hook.got, meanwhile=lambda: ask(server))
         call(server, "POST", "/_slipstream/marks", {"text": "deploy 42", "kind": "deploy", "author": "me"})
-    with told(tmp_path, ttft_ms=1.0) as (server, _, _):
+    with told(tmp_path, SLOW.replace("40.0", "1.0")) as (server, _, _):
         events = server.json("/_slipstream/alerts/history")["data"]
         marks = server.json("/_slipstream/marks")["data"]
 
@@ -278,19 +279,5 @@ def test_mistake_in_the_settings_ends_the_start(tmp_path: Path, toml: str, said:
 @pytest.mark.long
 def test_embedded_model_is_told_and_cleared(tmp_path: Path) -> None:
     """The same with the embedded model: its response time is above 10 ms, until nobody asks."""
-    with told(tmp_path) as (server, hook, box):
-        config = tmp_path / "slipstream.toml"
-        assert "slow" in config.read_text()
-    text = config.read_text().replace("[models.simulated.slow]\nttft_ms = 40.0\n", "")
-    with webhook() as hook, mail_server() as box:
-        lines = [
-            f'url = "{hook.url}"' if line.startswith("url = ")
-            else f"port = {box.port}" if line.startswith("port = ") else line
-            for line in text.splitlines()
-        ]  # fmt: skip
-        config.write_text("\n".join(lines).replace("p95(response_time, 5s)", "p95(response_time, 20s)"))
-        with serving(tmp_path) as server:
-            until(lambda: hook.got and box.mails, meanwhile=lambda: ask(server, "smollm2-135m-instruct"))
-            until(lambda: len(hook.got) > 1 and len(box.mails) > 1)
-
-    assert alerts_of(hook)[:2] == [("Slow answers", "firing"), ("Slow answers", "resolved")]
+    with told(tmp_path, models="", window=20) as (server, hook, box):
+        fires_and_clears(server, hook, box, "smollm2-135m-instruct", window=20)

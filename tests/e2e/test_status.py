@@ -6,10 +6,32 @@ from pathlib import Path
 
 import msgspec
 
+from e2e.serving import serving
 from faults.raw import ask, chat, eventually
 from faults.rig import Behind, backstage, gateway
 from slipstream.config.settings import Simulated
 from slipstream.testing.simulator import run_simulator
+
+
+def test_a_store_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    """Where metrics and alerts cannot be stored the status says so and why; requests are answered all the same."""
+    for name in ("metrics.db", "alerts.db"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+    settings = {"SLIPSTREAM__MODELS__LOCAL__ENABLED": "off", "SLIPSTREAM__MODELS__DEFAULT": "sim",
+                "SLIPSTREAM__MODELS__SIMULATED__SIM__OUTPUT_TOKENS": "2"}  # fmt: skip
+    with serving(tmp_path, **settings) as server:
+
+        def part(name: str) -> dict[str, object]:
+            return server.json("/_slipstream/status")[name]  # type: ignore[return-value]
+
+        assert server.ask("hello")
+        eventually(lambda: not part("metrics")["healthy"], seconds=25)
+        metrics, alerts = part("metrics"), part("alerts")
+        assert server.ask("hello")
+
+    assert "metrics.db" in str(metrics["detail"])
+    assert alerts["healthy"] is False
+    assert "alerts.db" in str(alerts["detail"])
 
 
 def test_an_upstream_that_is_left_alone_is_shown(tmp_path: Path) -> None:

@@ -205,8 +205,10 @@ def test_the_past_comes_in_steps(house: House) -> None:
 
 def test_an_unknown_name_is_a_clear_error(house: House) -> None:
     """Asking for what is not declared, or for a quantile of a counter, says so."""
-    with pytest.raises(BadRequest):
+    with pytest.raises(BadRequest, match="There is no metric `nonsense`"):
         house.aggregate.counter("nonsense", {}, 60)
+    with pytest.raises(BadRequest, match="Did you mean `response_time`"):
+        house.aggregate.sketch("respnse_time", {}, 60)
     with pytest.raises(BadRequest):
         house.aggregate.sketch("requests", {}, 60)
     assert house.aggregate.counter("requests", {"no_label": "x"}, 60) is None

@@ -24,6 +24,10 @@ class Past(Given):
         super().__init__()
         self.series = series
         self.wall_ns = NOW * S
+        self.started_ns = (NOW - 7200) * S
+
+    def fresh_since_ns(self) -> int:
+        return self.started_ns
 
     def history(self, name: str, labels: Labels, span: Span) -> Sequence[Point]:
         points = []
@@ -60,6 +64,16 @@ def test_episodes_are_counted() -> None:
     assert found.episodes[0].ended_wall_ns // S - (NOW - 3600) == 131
     assert {v.for_seconds: v.fired for v in found.variants} == {0: 2, 60: 1, 180: 1, 600: 0, 1800: 0}
     assert found.verdict == "It would have fired 2 times; with `for 1 min`: once."
+
+
+def test_seconds_of_before_the_start_are_not_made_up() -> None:
+    """What an earlier server saw is there in steps of ten seconds, and is replayed in those."""
+    past = Past(in_flight={NOW - 3600 + s: 9.0 for s in range(0, 3600, 10)})
+    past.started_ns = (NOW - 60) * S
+
+    found = replayed("in_flight > 3 for 1m", past)
+
+    assert (found.fired, found.no_data, found.step_seconds) == (1, 1, 10.0)
 
 
 def test_own_for_is_kept() -> None:

@@ -136,6 +136,8 @@ def test_receiver_that_left_the_settings() -> None:
         (Receiver(kind="slack", url_env="NOT_SET"), "NOT_SET is not set"),
         (Receiver(kind="webhook", url="ftp://x/"), "not one of http or https"),
         (Receiver(kind="webhook", url="http://user:pw@x/"), "without a user name"),
+        (Receiver(kind="webhook", url="http://[bad/"), "not one of http or https"),
+        (Receiver(kind="webhook", url="http://x:99999/"), "not one of http or https"),
         (Receiver(kind="webhook", url="http://169.254.169.254/latest"), "link-local"),
         (Receiver(kind="webhook", url="http://[fe80::1]/"), "link-local"),
         (Receiver(kind="webhook", url="http://x/", secret_env="NOT_SET"), "NOT_SET is not set"),
@@ -147,6 +149,15 @@ def test_useless_receiver_is_refused_at_the_start(receiver: Receiver, said: str)
     """What cannot work is said when the server starts, not when something breaks."""
     with pytest.raises(ConfigurationError, match=said):
         check(Alerts(receivers={"ops": receiver}), MAIL)
+
+
+@pytest.mark.parametrize(
+    "url", ["chat.example.org", "http://[bad", "https://x/ y", "https://x/|a>", "ftp://x"]
+)
+def test_page_that_is_none_is_refused(url: str) -> None:
+    """The address that messages link to is one that a browser can open."""
+    with pytest.raises(ConfigurationError, match=r"`alerts\.url`"):
+        check(Alerts(url=url), MAIL)
 
 
 def test_route_to_nobody_is_refused() -> None:

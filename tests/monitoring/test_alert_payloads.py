@@ -48,6 +48,16 @@ def test_alertmanager_format() -> None:
     )
 
 
+def test_links_lead_to_the_time_of_the_alert() -> None:
+    """The page opens on what was before, and on what was until the end."""
+    fires, over = json.loads(payloads.alertmanager(BOTH, "http://here"))["alerts"]
+    slack = json.loads(payloads.slack(BOTH, "http://here"))["blocks"][-1]["elements"][0]["text"]
+
+    assert fires["generatorURL"] == "http://here/dashboard?from=1699999100&to=1700000300"
+    assert over["generatorURL"] == "http://here/dashboard?from=1699999100&to=1700000365"
+    assert slack == "<http://here/dashboard?from=1699999100&amp;to=1700000300|Dashboard>"
+
+
 def test_many_alerts_are_counted() -> None:
     """Beyond fifty the rest is a number."""
     body = json.loads(payloads.alertmanager(Notification("ops", "critical", (FIRES,) * 60, ()), ""))
@@ -92,7 +102,7 @@ def test_mail_stands_alone() -> None:
 
     assert "High <Time> (critical)\n  p95 of x > 5 s & more\n  since 2023-11-14 22:13:20 UTC; now 6 s" in text
     assert "over at 2023-11-14 22:14:25 UTC, after 1 min 5 s" in text
-    assert "http://here/dashboard" in text
+    assert "http://here/dashboard?from=1699999100&to=1700000300" in text
 
 
 def test_subject_line() -> None:

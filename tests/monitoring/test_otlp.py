@@ -72,6 +72,18 @@ def test_conventional_names(measured: Measured) -> None:
         assert found[name].exponential_histogram.data_points[0].count == 100
 
 
+def test_tokens_are_one_histogram_of_two_types(measured: Measured) -> None:
+    """`gen_ai.client.token.usage` has the lengths of prompts and of answers, told apart by their type."""
+    points = metrics_of(measured)["gen_ai.client.token.usage"].exponential_histogram.data_points
+    types = {attributes_of(point)["gen_ai.token.type"]: point for point in points}
+
+    assert set(types) == {"input", "output"}
+    assert {name: (point.count, point.sum) for name, point in types.items()} == {
+        "input": (100, measured.aggregate.total("tokens_input", {})),
+        "output": (100, measured.aggregate.total("tokens_output", {})),
+    }
+
+
 def test_median_survives_the_way(measured: Measured) -> None:
     """The median of the sent histogram is the one that was measured, within 1.1 %."""
     (point,) = metrics_of(measured)["gen_ai.server.request.duration"].exponential_histogram.data_points

@@ -84,6 +84,14 @@ def test_headers_that_cannot_be_sent(measured: Measured, monkeypatch: pytest.Mon
         Sending(measured, "http://127.0.0.1:1", headers_env="MY_HEADERS")
 
 
+def test_an_address_that_is_none_is_told_by_its_setting(measured: Measured) -> None:
+    """A collector without http:// is refused at the start, with the setting to change."""
+    with pytest.raises(ConfigurationError, match=r"`monitoring\.otlp\.url`.*neither http") as raised:
+        OtlpExporter(Otlp(url="localhost:4318"), measured.aggregate, resource={}, count=lambda *_: None)
+
+    assert "4318" in raised.value.hint
+
+
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_busy_collector_gets_the_same_again(measured: Measured, collector: Collector, status: int) -> None:
     """Nothing is lost to a collector that is busy; it is counted, and sent once it takes it, in order."""

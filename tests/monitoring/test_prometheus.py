@@ -209,6 +209,14 @@ def test_nothing_seen_is_nothing_told(tmp_path: Path) -> None:
     assert "cpu_usage" not in body
 
 
+def test_a_counter_without_labels_begins_at_zero(tmp_path: Path) -> None:
+    """It is there before anything is counted: who computes a rate does not miss its first growth."""
+    body = text(families(Measured(tmp_path).aggregate)).decode()
+
+    assert "\nslipstream_requests_failed_total 0\n" in body
+    assert "\nslipstream_requests_total" not in body
+
+
 def test_every_metric_has_one_name() -> None:
     """Exported names are valid, unique and end in their unit."""
     names = [semconv.exported(metric).prometheus for metric in RECORDED]

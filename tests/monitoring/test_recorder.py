@@ -4,6 +4,7 @@ from typing import cast
 
 import pytest
 
+from slipstream.core.histogram import TINY
 from slipstream.core.metrics import INDEX, OTHER, RECORDED
 from slipstream.core.record import Outcome, Record, Step
 from slipstream.monitoring.recorder import PLANS_MAX, RequestRecorder
@@ -45,6 +46,8 @@ def test_a_served_request_is_all_there() -> None:
     assert read(slab, "requests", "chat", "m", "u") == 1
     assert read(slab, "outcomes", "served") == 1
     assert [read(slab, f"tokens_{kind}", "m") for kind in ("input", "output", "cached")] == [10, 20, 4]
+    assert slab.cells[slab.place("prompt_length", "m")] == 10 * TINY
+    assert slab.cells[slab.place("answer_length", "m")] == 20 * TINY
     assert read(slab, "cost", "m") == 0.25
     assert read(slab, "cost_unknown", "m") == 0
     assert slab.cells[slab.place("response_time", "gateway", "m")] == 100 * MS

@@ -128,14 +128,28 @@ def test_refused_recipient(reply: str, is_final: bool) -> None:
     assert (raised.value.is_final, raised.value.refused) == (is_final, ("ops@example.org",))
 
 
-def test_one_of_two_refused() -> None:
-    """The other has it, and must not get it again."""
+@pytest.mark.parametrize(
+    ("replies", "is_final", "left"),
+    [
+        ({"b@example.org": "451 greylisted"}, False, ("b@example.org",)),
+        ({"b@example.org": "550 no such person"}, True, ("b@example.org",)),
+        (
+            {"b@example.org": "550 no such person", "c@example.org": "452 full"},
+            False,
+            ("c@example.org",),
+        ),
+    ],
+)
+def test_some_are_refused(replies: dict[str, str], *, is_final: bool, left: tuple[str, ...]) -> None:
+    """The others have it; it is to be sent again to those who may take it another time, and to nobody else."""
     with mail_server() as box:
-        box.refusals["b@example.org"] = "451 later"
+        box.refusals.update(replies)
         with pytest.raises(MailFailed, match=r"b@example\.org") as raised:
-            send_now(Mail(port=box.port, **OPEN), a_mail("a@example.org", "b@example.org"))
+            send_now(Mail(port=box.port, **OPEN), a_mail("a@example.org", "b@example.org", "c@example.org"))
 
-    assert (box.recipients, raised.value.is_final) == ([["a@example.org"]], True)
+    assert "a@example.org" in box.recipients[0]
+    assert (raised.value.is_final, raised.value.left) == (is_final, left)
+    assert raised.value.refused == tuple(replies)
 
 
 @pytest.mark.parametrize(("reply", "is_final"), [("554 too ugly", True), ("452 disk full", False)])

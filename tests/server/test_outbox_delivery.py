@@ -4,9 +4,15 @@ import asyncio
 
 import pytest
 
+from net.mail_server import Mailbox, mail_server
+from slipstream.config.alerting import Receiver
+from slipstream.config.settings import Alerts, Mail
+from slipstream.core import clock
+from slipstream.core.alert_groups import Alert, Notification
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.outbox import Message
-from slipstream.monitoring.alerts.delivery import DeliveryFailed
+from slipstream.monitoring.alerts.delivery import Delivery, DeliveryFailed
+from slipstream.monitoring.alerts.evaluator import message_of
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.slab import private_slab
 from slipstream.server import outbox as module
@@ -76,6 +82,38 @@ def test_order_is_kept_for_each_receiver(changes: list[Message], monkeypatch: py
         ("ops1", "waiting", 2),
         ("ops1", "waiting", 3),
         ("ops1", "sent", 4),
+    ]
+
+
+def test_mail_is_sent_again_to_those_who_do_not_have_it(
+    changes: list[Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two people one is greylisted at first: each gets the mail once."""
+    monkeypatch.setattr("slipstream.core.outbox.FIRST_PAUSE_NS", 1)
+
+    async def main(box: Mailbox) -> None:
+        settings = Alerts(receivers={"people": Receiver(kind="mail", to=("a@example.org", "b@example.org"))})
+        mail = Mail(host="127.0.0.1", port=box.port, tls="none", sender="slipstream@example.org")
+
+        def changed(message: Message) -> None:
+            changes.append(message)
+            if message.tries:
+                box.refusals.clear()
+
+        senders = {"alert": Delivery(settings, mail).send}
+        outbox = Outbox(senders, changed, Meter(private_slab()), limit=10, keep_seconds=1e12)
+        alert = Alert("f1", "me", "High", "critical", "c", "6 s", 1_700_000_000_000_000_000)
+        outbox.put(message_of(Notification("people", "critical", (alert,), ()), clock.wall_ns()))
+        await settled(outbox)
+
+    with mail_server() as box:
+        box.refusals["b@example.org"] = "451 greylisted"
+        asyncio.run(main(box))
+
+    assert box.recipients == [["a@example.org"], ["b@example.org"]]
+    assert [(each.state, each.left) for each in changes[-2:]] == [
+        ("waiting", ("b@example.org",)),
+        ("sent", ("b@example.org",)),
     ]
 
 

@@ -110,14 +110,15 @@ def test_a_disk_that_does_not_take_it_is_survived(tmp_path: Path, monkeypatch: p
         for _ in range(80):
             house.meter.count("shed", "l", by=1)
             await house.second()
-        assert house.keeper.failure
+        assert not house.keeper.health()["healthy"]
+        assert house.keeper.health()["detail"]
         assert len(house.keeper._waiting) <= 3
         assert (house.readings.total("series_points_dropped", {}) or 0) > 0
         (tmp_path / "metrics.db").rmdir()
         for _ in range(20):
             house.meter.count("shed", "l", by=1)
             await house.second()
-        assert not house.keeper.failure
+        assert house.keeper.health()["healthy"]
         await house.close()
 
     asyncio.run(main())

@@ -1,5 +1,5 @@
 """The guide's import path for `slipstream.profiling`."""
 
-from slipstream.profiling import ResponseTimeProfiler, cpu_profiler, memory_profiler
+from slipstream.profiling import ResourceProfiler, ResponseTimeProfiler, cpu_profiler, memory_profiler
 
-__all__ = ["ResponseTimeProfiler", "cpu_profiler", "memory_profiler"]
+__all__ = ["ResourceProfiler", "ResponseTimeProfiler", "cpu_profiler", "memory_profiler"]

@@ -40,6 +40,7 @@ TABLE: dict[str, Row] = {
     "mark": Row("slipstream.cli.mark:mark", "Mark a moment, such as a deploy, in the charts."),
     "models": Row("slipstream.cli.models:models", "List the models that requests can ask for."),
     "open": Row("slipstream.cli.open:open_command", "Open the pages of the running server."),
+    "profile": Row("slipstream.cli.profile:profile", "Show where a server's time and memory go."),
     "pull": Row("slipstream.cli.pull:pull", "Fetch the embedded model."),
     "replay": Row("slipstream.cli.replay:replay", "Play recorded traffic against a server."),
     "serve": Row("slipstream.cli.serve:serve", "Run the assistant's server."),

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 from msgspec import Struct
 
-from slipstream.core.alerts import Event
+from slipstream.core.alerts import Event, Silence
 from slipstream.monitoring.admin import understood
 from slipstream.monitoring.alerts.backtest import Backtest
 from slipstream.monitoring.alerts.evaluator import RuleView
@@ -19,6 +19,7 @@ EPISODES_SHOWN = 10
 
 class _Overview(Struct):
     rules: list[RuleView]
+    silences: list[Silence]
     waiting: int
     dead: int
     failure: str
@@ -32,6 +33,7 @@ class _Message(Struct):
     id: str
     receiver: str
     subject: str
+    state: str
     tries: int
     error: str
     created_wall_ns: int
@@ -52,16 +54,18 @@ def print_rules(said: bytes) -> None:
     """The rules, and how telling goes."""
     found = understood(said, _Overview)
     rows = [
-        (_state(rule), rule.name, rule.severity, rule.value or "-", rule.expanded) for rule in found.rules
+        (_state(rule), rule.name, rule.severity, rule.value or "-", rule.expanded, rule.owner)
+        for rule in found.rules
     ]
-    _print_table(
-        ("state", "name", "severity", "now", "condition"), rows, [rule.phase for rule in found.rules]
-    )
+    headings = ("state", "name", "severity", "now", "condition", "owner")
+    _print_table(headings, rows, [rule.phase for rule in found.rules])
     for rule in found.rules:
         if rule.error:
             click.echo(f"{rule.name}: {rule.error}", err=True)
     if not rows:
         click.echo("There are no rules. Write some in the settings: [alerts.rules.NAME]", err=True)
+    for silence in found.silences:
+        click.echo(_silence(silence), err=True)
     if found.dead or found.waiting:
         click.echo(f"Messages waiting: {found.waiting}; given up: {found.dead} (--messages).", err=True)
     if found.failure:
@@ -73,6 +77,13 @@ def _state(rule: RuleView) -> str:
         return "error"
     state = rule.phase.value if rule.has_data or rule.phase != "inactive" else "no data"
     return f"{state}, silenced" if rule.silenced else state
+
+
+def _silence(silence: Silence) -> str:
+    who = f" by {silence.author}" if silence.author else ""
+    why = f": {silence.comment}" if silence.comment else ""
+    until = when(silence.expires_wall_ns)
+    return f"Silent until {until}{who}, {silence.name}{why} (slipstream alerts silence --end {silence.id})"
 
 
 def print_events(said: bytes) -> None:
@@ -87,12 +98,24 @@ def print_events(said: bytes) -> None:
 
 
 def print_messages(said: bytes) -> None:
-    """Messages that were given up."""
+    """Messages that wait or were given up."""
+    found = understood(said, _Messages).data
     rows = [
-        (each.id, when(each.created_wall_ns), each.receiver, str(each.tries), each.subject, each.error)
-        for each in understood(said, _Messages).data
+        (
+            {"dead": "given up"}.get(each.state, each.state),
+            each.id,
+            when(each.created_wall_ns),
+            each.receiver,
+            str(each.tries),
+            each.subject,
+            each.error,
+        )
+        for each in found
     ]
-    _print_table(("id", "when", "receiver", "tries", "subject", "error"), rows, [""] * len(rows))
+    headings = ("state", "id", "when", "receiver", "tries", "subject", "error")
+    _print_table(headings, rows, [{"dead": "firing"}.get(each.state, "pending") for each in found])
+    if not rows:
+        click.echo("No message waits, and none was given up.", err=True)
 
 
 def print_backtest(said: bytes) -> None:

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipstream.cli.implied_run import Group
 from slipstream.cli.load_compare import compare, selftest
 from slipstream.cli.load_options import (
+    file_option,
     request_options,
     run_until_stopped,
     target_of,
@@ -23,16 +25,6 @@ if TYPE_CHECKING:
 
 FAILED = 1
 DEFAULT_USERS = 10
-
-
-class Group(click.Group):
-    """A group whose first word may be left out: `slipstream load URL` is `slipstream load run URL`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `run` where no command is named."""
-        if not args or (args[0] not in self.commands and args[0] not in ctx.help_option_names):
-            args = ["run", *args]
-        return super().parse_args(ctx, args)
 
 
 @click.group(cls=Group, name="load", short_help="Test how a server does under load.")
@@ -72,8 +64,8 @@ def load() -> None:
 @click.option("--compat", type=click.Choice(("vllm", "aiperf", "guidellm")),
               help="Also tell the run as that tool defines its figures.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="A row for each request.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page with plots.")
+@file_option("--csv", help="A row for each request.")
+@file_option("--html", help="A page with plots.")
 @click.option("--quiet", is_flag=True, help="Do not show how it goes.")
 def run(
     *,
@@ -146,10 +138,10 @@ def told(result: "LoadResult", fail_if: tuple[str, ...], *, compat: str | None, 
         show(result)
     if compat is not None and result.samples is not None:
         show_rows(compat, told_as(compat, result.samples), to_error=as_json)
-    show_outcomes(outcomes)
     if outcomes and not result.valid:
-        click.echo("The thresholds were not judged: the result is invalid.", err=True)
+        click.echo("FAIL: the result is invalid, so that the thresholds cannot be judged.", err=True)
         return FAILED
+    show_outcomes(outcomes)
     nothing = result.summary.counts.measured > 0 and result.successful_requests == 0
     return FAILED if nothing or any(each.fails for each in outcomes) else 0
 
@@ -175,7 +167,7 @@ def list_results(*, as_json: bool) -> None:
 @load.command()
 @click.argument("name", default="last")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page with plots.")
+@file_option("--html", help="A page with plots.")
 @click.option("--fail-if", multiple=True, metavar="THRESHOLD", help="Exit with 1 if so; repeatable.")
 def show(*, name: str, as_json: bool, html: Path | None, fail_if: tuple[str, ...]) -> int:
     """Show a stored result by NAME: its id or the beginning of it, `last`, or an exported JSON file."""

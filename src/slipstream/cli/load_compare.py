@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 """Exit codes of the verdicts; 2 is a misused command."""
-FAILED = 1
+SELFTEST_CODES = {"passed": 0, "failed": 1, "undecided": 3}
 DEFAULT_USERS = 4
 
 
@@ -118,7 +118,8 @@ def show(found: "Comparison") -> None:
 def selftest(*, duration: float, as_json: bool) -> int:
     """Measure servers whose answers are known: one that freezes, and a queue with known waiting times.
 
-    Prints how far off load tests on this machine are; the exit code is 1 if they are too far off.
+    Prints how far off load tests on this machine are. The exit code is 1 if they are too far off, and 3
+    if the machine was too busy with other work to tell.
     """
     from slipstream.testing.load.require import require_numpy
 
@@ -132,7 +133,7 @@ def selftest(*, duration: float, as_json: bool) -> int:
         click.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
         show_selftest(report)
-    return 0 if report.passed else FAILED
+    return SELFTEST_CODES[report.verdict]
 
 
 def show_selftest(report: "SelfTestReport") -> None:
@@ -148,5 +149,12 @@ def show_selftest(report: "SelfTestReport") -> None:
                 f"  p{each.rank:<4g} truth {each.truth_ms:>9.2f} ms  measured {each.measured_ms:>9.2f} ms"
                 f"  off by {each.error:.2%}"
             )
-    verdict = click.style("passed", fg="green") if report.passed else click.style("FAILED", fg="red")
-    click.echo(f"Self-test {verdict}: percentiles are at most {report.worst:.2%} off.")
+    if report.verdict == "undecided":
+        why = next(each.disturbed for each in report.oracles if each.verdict == "undecided")
+        click.echo(
+            f"Self-test {click.style('undecided', fg='yellow')}: this machine was too busy to tell: {why}."
+        )
+        click.echo("Load tests here measure that other work too. Run it again when the machine is quiet.")
+        return
+    verdict = {"passed": click.style("passed", fg="green"), "failed": click.style("FAILED", fg="red")}
+    click.echo(f"Self-test {verdict[report.verdict]}: percentiles are at most {report.worst:.2%} off.")

@@ -36,6 +36,19 @@ def _seconds(_: click.Context, parameter: click.Parameter, value: str) -> float:
         raise click.BadParameter(str(error), param=parameter) from None
 
 
+def file_option(name: str, *, help: str) -> Callable[[Decorated], Decorated]:  # noqa: A002
+    """An option that names a file to write; that it can be is looked at before anything runs."""
+    return click.option(
+        name, type=click.Path(path_type=Path, dir_okay=False), callback=_writable, metavar="FILE", help=help
+    )
+
+
+def _writable(_: click.Context, parameter: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and not os.access(value if value.exists() else value.parent, os.W_OK):
+        raise click.BadParameter(f"{value} cannot be written.", param=parameter)
+    return value
+
+
 def target_options(command: Decorated) -> Decorated:
     """Whom to ask and how."""
     for decorator in reversed(

@@ -70,7 +70,7 @@ def _line(tick: "Tick") -> str:
 def _ms(value: float) -> str:
     from slipstream.testing.load.stats import shown
 
-    return "-" if math.isnan(value) else f"{shown(value)} ms"
+    return "-" if math.isnan(value) else f"{shown(round(value, 2))} ms"
 
 
 def _view(tick: "Tick") -> "RenderableType":

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from slipstream.cli.load import played, told, write_files
-from slipstream.cli.load_options import target_of, target_options, time_option, wire_of
+from slipstream.cli.load_options import file_option, target_of, target_options, time_option, wire_of
 
 RECORDS = "records"
 """In the place of a file: what this Slipstream has recorded."""
@@ -29,8 +29,8 @@ RECORDS = "records"
 @target_options
 @click.option("--fail-if", multiple=True, metavar="THRESHOLD", help="Exit with 1 if so; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
-@click.option("--csv", type=click.Path(path_type=Path, dir_okay=False), help="A row for each request.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="A page with plots.")
+@file_option("--csv", help="A row for each request.")
+@file_option("--html", help="A page with plots.")
 @click.option("--quiet", is_flag=True, help="Do not show how it goes.")
 def replay(
     *,

@@ -1,11 +1,14 @@
 """`slipstream stress`: find the limit of a server, and what holds it there."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from slipstream.cli.implied_run import Group
 from slipstream.cli.load_options import (
+    file_option,
     request_options,
     run_until_stopped,
     target_of,
@@ -19,12 +22,23 @@ if TYPE_CHECKING:
 
     from slipstream.testing.load.limit import Limit
     from slipstream.testing.load.search import Probe
-    from slipstream.testing.load.stats import Estimate
 
 NOTHING_FOUND = 1
 
 
-@click.command()
+@click.group(cls=Group, name="stress", short_help="Find the limit of a server, and what holds it there.")
+def stress() -> None:
+    """Find the limit of a server, and what holds it there: `slipstream stress [URL] [OPTIONS]`.
+
+    \b
+    slipstream stress http://127.0.0.1:8080 --slo "ttft<500ms" --html limit.html
+    slipstream stress show last
+
+    Without a URL the live server of these settings is asked. All options: `slipstream stress run --help`.
+    """
+
+
+@stress.command()
 @click.argument("url", required=False)
 @click.option(
     "--users-max", type=click.IntRange(1), default=1024, show_default=True, help="Never more users."
@@ -43,10 +57,12 @@ NOTHING_FOUND = 1
 @request_options
 @target_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def stress(
+@file_option("--html", help="A page with plots.")
+def run(
     *,
     url: str | None,
     as_json: bool,
+    html: Path | None,
     **given: object,
 ) -> int:
     """Find the most concurrent users that URL, or the live server, serves well.
@@ -72,11 +88,29 @@ def stress(
         return await StressTester(target).find_limit(options, watch=_told, stop=stop)
 
     found = run_until_stopped(work)
+    _tell(found, as_json=as_json, html=html)
+    return 0 if found.users else NOTHING_FOUND
+
+
+def _tell(found: "Limit", *, as_json: bool, html: Path | None) -> None:
+    """Print a limit, and write its page where one was asked for."""
+    import msgspec
+
+    from slipstream.testing.load.export import write
+    from slipstream.testing.load.limit_html import limit_page
+    from slipstream.testing.load.limit_words import in_words
+
+    if html is not None:
+        write(html, limit_page(found))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-    else:
-        show(found)
-    return 0 if found.users else NOTHING_FOUND
+        return
+    good = f"good = {', '.join(found.objectives)} for {found.wanted_share:.0%} of requests"
+    lines = [f"{found.target}: {good}", *in_words(found)]
+    lines += [f"caution: {each}." for each in found.cautions]
+    if found.id:
+        lines.append(f"stored as {found.id}")
+    click.echo("\n".join(lines))
 
 
 def _told(probe: "Probe") -> None:
@@ -96,52 +130,40 @@ def _told(probe: "Probe") -> None:
     )
 
 
-def show(found: "Limit") -> None:
-    """Print a limit for people."""
-    from slipstream.testing.load.stats import shown
+@stress.command(name="list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_limits(*, as_json: bool) -> None:
+    """List the stored searches, the newest first."""
+    from slipstream.cli import load_settings
+    from slipstream.testing.load.require import require_numpy
 
-    lines = [f"{found.target}: good = {', '.join(found.objectives)} for {found.wanted_share:.0%} of requests"]
-    if found.ceiling is not None and found.knee_users is not None:
-        knee = shown(round(found.knee_users, 1))
-        lines.append(
-            f"Capacity: {_number(found.ceiling)} req/s, reached with {knee} users;"
-            f" unloaded an answer takes {_number(found.base_ms)} ms."
-        )
-    if found.users is None:
-        lines.append("Limit: not even one user is served well.")
-    elif found.beyond is None:
-        lines.append(f"Limit: none up to {found.users} users ({_number(found.throughput)} req/s).")
+    require_numpy()
+    import msgspec
+
+    from slipstream.testing.load.limit_results import stored
+    from slipstream.testing.load.limit_words import number
+
+    found = stored(load_settings())
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    elif not found:
+        click.echo("No searches are stored. Make one with: slipstream stress URL", err=True)
     else:
-        lines.append(
-            f"Limit: {found.users} users are served well ({_number(found.throughput)} req/s),"
-            f" {found.beyond} are too many."
-        )
-    lines.append(f"Saturated: {found.resource}.")
-    if found.law is not None:
-        sigma, kappa = _interval(found.law.sigma), _interval(found.law.kappa)
-        fit = f"R2 {found.law.r_squared:.2f}"
-        lines.append(f"Scalability law: sigma (serialises) {sigma}, kappa (contends) {kappa}, {fit}")
-    over = f"passed with {found.error_users} users" if found.error_users else "not passed"
-    lines.append(f"Error threshold of {found.error_threshold:g} %: {over}.")
-    if found.soak is not None:
-        verdict = "confirmed" if found.confirmed else "NOT confirmed"
-        lines.append(
-            f"Soak with {found.soak.users} users: {verdict}, {_number(found.soak.throughput)} req/s."
-        )
-    lines += [f"caution: {each}." for each in found.cautions]
-    scale = f", times scaled by {found.time_scale:g}" if found.time_scale != 1 else ""
-    lines.append(f"{len(found.probes)} probes in {found.seconds:.0f} s{scale}, {found.stopped}.")
-    click.echo("\n".join(lines))
+        for each in found:
+            limit = "no limit" if each.beyond is None and each.users else f"{each.users or 0} users"
+            click.echo(f"{each.id}  {limit:>10}  {number(each.throughput):>8} req/s  {each.target}")
 
 
-def _number(value: float | None) -> str:
-    from slipstream.testing.load.stats import shown
+@stress.command()
+@click.argument("name", default="last")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@file_option("--html", help="A page with plots.")
+def show(*, name: str, as_json: bool, html: Path | None) -> None:
+    """Show a stored search by NAME: its id or the beginning of it, `last`, or an exported JSON file."""
+    from slipstream.cli import load_settings
+    from slipstream.testing.load.require import require_numpy
 
-    return "n/a" if value is None else shown(value)
+    require_numpy()
+    from slipstream.testing.load.limit_results import find
 
-
-def _interval(estimate: "Estimate") -> str:
-    value = "n/a" if estimate.value is None else f"{estimate.value:.3g}"
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value} ({estimate.low:.2g} to {estimate.high:.2g})"
+    _tell(find(name, load_settings()), as_json=as_json, html=html)

@@ -57,6 +57,9 @@ class Alerts(Section, frozen=True, kw_only=True):
     rules: Annotated[dict[str, AlertRule], Meta(description="Rules, by a name of yours.")] = field(
         default_factory=dict
     )
+    url: Annotated[
+        str, Meta(description="Where people reach the pages, for links in messages; empty = as it listens.")
+    ] = ""
     wait_seconds: Annotated[
         float, Meta(ge=0, description="How long a first message waits for what else breaks.")
     ] = 10.0

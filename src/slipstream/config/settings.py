@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from slipstream.config.alerting import Alerts, Mail, Slo
+from slipstream.config.profiling import Profiling
 from slipstream.config.section import Bytes, Count, Port, Seconds, Section
 
 __all__ = [
@@ -349,14 +350,6 @@ class LoadTesting(Section, frozen=True, kw_only=True):
     kept: Annotated[int, Meta(ge=1, le=10_000, description="Results that are kept; the oldest go.")] = 200
 
 
-class Profiling(Section, frozen=True, kw_only=True):
-    """What is watched of the server's own code."""
-
-    stalls: Annotated[
-        bool, Meta(description="Watch for code that holds a worker's event loop, and name its line.")
-    ] = True
-
-
 class Settings(Section, frozen=True, kw_only=True):
     """All settings of one Slipstream."""
 
@@ -366,11 +359,11 @@ class Settings(Section, frozen=True, kw_only=True):
     record: Recording = Recording()
     monitoring: Monitoring = Monitoring()
     alerts: Alerts = Alerts()
-    profiling: Profiling = Profiling()
     slo: Annotated[
         dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
     ] = field(default_factory=dict)
     mail: Mail = Mail()
+    profiling: Profiling = Profiling()
     log: Log = Log()
     testing: LoadTesting = LoadTesting()
     data_folder: Annotated[

@@ -12,6 +12,7 @@ from typing import NoReturn, TypeVar
 import msgspec
 
 from slipstream.core.errors import BadRequest
+from slipstream.core.wording import in_words
 
 
 class Route(Enum):
@@ -124,7 +125,9 @@ def parse(route: Route, body: bytes) -> ChatRequest:
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.", code="invalid_json") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+        raise BadRequest(
+            f"The request body is not valid JSON: {in_words(error)}.", code="invalid_json"
+        ) from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
     names = "".join(fields)
@@ -151,10 +154,11 @@ def _read(fields: dict[str, msgspec.Raw], name: str, decoder: msgspec.json.Decod
     try:
         return decoder.decode(fields[name])
     except msgspec.ValidationError as error:
-        message = str(error).replace("`str | null`", "a string").replace("`int | null`", "a whole number")
-        raise BadRequest(f"`{name}`: {message}.", param=name, code="wrong_type") from None
+        raise BadRequest(f"`{name}`: {in_words(error)}.", param=name, code="wrong_type") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"`{name}` is not valid JSON: {error}.", param=name, code="invalid_json") from None
+        raise BadRequest(
+            f"`{name}` is not valid JSON: {in_words(error)}.", param=name, code="invalid_json"
+        ) from None
 
 
 class _Name(str):
@@ -188,7 +192,6 @@ def _refuse_bulk(names: Iterable[str]) -> NoReturn:
     raise BadRequest(
         f"The request has more than {FIELDS_MAX} top-level fields.",
         code="too_many_fields",
-        hint="Send only the fields that the API knows.",
     )
 
 

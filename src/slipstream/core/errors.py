@@ -4,13 +4,15 @@ Each carries the HTTP status it is answered with and a hint that says what to do
 Foreign errors are translated in the adapter that meets them and rendered once, in the gateway.
 """
 
+from slipstream.core.hints import HINTS
+
 
 class SlipstreamError(Exception):
     """Root of every error that Slipstream raises on purpose.
 
     Args:
         message: what happened, for a person.
-        hint: what to do about it; empty where nothing can be done.
+        hint: what to do about it; where none is given, the one of `core.hints` for its code.
         code: machine-readable name, shown as `error.code`.
         param: the field of the request that is at fault.
         status: HTTP status, where it differs from the class's own.
@@ -33,8 +35,8 @@ class SlipstreamError(Exception):
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
         self.code = code or type(self).code
+        self.hint = hint or HINTS.get(self.code, "")
         self.param = param
         self.status = status or type(self).status
         self.retry_after_seconds = retry_after_seconds

@@ -111,6 +111,8 @@ _REQUESTS = (
     _counter("tokens_input", "tokens", "Prompt tokens.", "model"),
     _counter("tokens_output", "tokens", "Generated tokens.", "model"),
     _counter("tokens_cached", "tokens", "Prompt tokens that the model's own cache held.", "model"),
+    _sizes("prompt_length", "tokens", "Prompt tokens of a request.", "model"),
+    _sizes("answer_length", "tokens", "Generated tokens of a request.", "model"),
     _counter("cost", "USD", "Cost of the requests whose price is known.", "model"),
     _counter("cost_unknown", "requests", "Requests with tokens whose price is not known.", "model"),
     _counter("app_calls", "calls", "Calls measured by the user's program.", "name"),
@@ -174,6 +176,8 @@ _RESOURCES = (
     _gauge("gpu_power", "W", "Power that a GPU draws.", "gpu"),
     _gauge("gpu_temperature", "°C", "Temperature of a GPU.", "gpu"),
     _times("loop_lag", "How late the event loop of a process runs.", "process"),
+    _counter("loop_stalls", "stalls", "Times that the event loop of a process was held up.", "process"),
+    _counter("loop_stalled", "ms", "How long the event loop of a process was held up, in all.", "process"),
     _times("gc_pause", "Pauses for Python's garbage collection.", "process"),
 )
 

@@ -21,6 +21,7 @@ class Message(Struct, frozen=True):
         tries: how often it was tried.
         due_wall_ns: when it is tried next.
         error: why the latest try failed.
+        left: of several addresses those that do not have it yet; empty = all of them.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Message(Struct, frozen=True):
     tries: int = 0
     due_wall_ns: int = 0
     error: str = ""
+    left: tuple[str, ...] = ()
 
 
 def delivered(message: Message) -> Message:
@@ -41,7 +43,14 @@ def delivered(message: Message) -> Message:
 
 
 def failed(
-    message: Message, error: str, now_wall_ns: int, *, is_final: bool, keep_ns: int, chance: float
+    message: Message,
+    error: str,
+    now_wall_ns: int,
+    *,
+    is_final: bool,
+    keep_ns: int,
+    chance: float,
+    left: tuple[str, ...] = (),
 ) -> Message:
     """The message after a try that failed: due again after a pause that doubles, or dead.
 
@@ -52,6 +61,7 @@ def failed(
         is_final: whether trying again cannot help.
         keep_ns: for how long it is tried at all. A clock that went back begins that time anew.
         chance: random, in [0, 1): spreads those that failed together.
+        left: addresses that do not have it, where others do.
     """
     tries = message.tries + 1
     age_ns = now_wall_ns - message.created_wall_ns
@@ -63,6 +73,7 @@ def failed(
         tries=tries,
         due_wall_ns=now_wall_ns + int(pause_ns),
         error=error[:ERROR_LENGTH_MAX],
+        left=left or message.left,
     )
 
 

@@ -13,9 +13,12 @@ from msgspec import Struct
 from slipstream.core.errors import BadRequest
 from slipstream.core.histogram import Sketch
 from slipstream.core.metrics import METRICS, Metric
+from slipstream.core.nearest import nearest
 
 Labels = Mapping[str, str]
 """Label names to values."""
+NAME_SHOWN = 100
+"""Most of a name that an error repeats."""
 
 
 class GaugeStats(Struct, frozen=True):
@@ -110,9 +113,9 @@ def metric_named(name: str, *kinds: str) -> Metric:
     """The declared metric; raises `BadRequest` for a name that is none, or of another kind."""
     metric = METRICS.get(name)
     if metric is None:
-        raise BadRequest(
-            f"There is no metric `{name}`.", hint="See /_slipstream/metrics/names.", param="metric"
-        )
+        meant = nearest(name[:NAME_SHOWN], METRICS)
+        hint = " ".join(filter(None, [meant, "All are in /_slipstream/metrics/names."]))
+        raise BadRequest(f"There is no metric `{name[:NAME_SHOWN]}`.", hint=hint, param="metric")
     if kinds and metric.kind not in kinds:
         raise BadRequest(
             f"`{name}` is a {metric.kind}, not a {' or '.join(kinds)}.",

@@ -5,6 +5,7 @@ know who asks. The doctor and the resource page read the rows.
 """
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -31,6 +32,20 @@ class UseRow(Struct, frozen=True):
     saturation_unit: str = ""
     errors: int | None = None
     limit: str = ""
+
+
+@runtime_checkable
+class Announcing(Protocol):
+    """A part that has a row."""
+
+    def use(self) -> UseRow:
+        """How it does now."""
+        ...
+
+
+def queue_row(part: str, waiting: int, most: int, what: str, *, errors: int | None = None) -> UseRow:
+    """The row of a bounded queue: how full it is; that something waits in it is what it is for."""
+    return UseRow(part, waiting / most if most else None, None, "", errors, f"{waiting:,} of {most:,} {what}")
 
 
 class UseTable:

@@ -25,7 +25,9 @@ INDEX = "index.html"
 """The page at `/`."""
 DASHBOARD = "dashboard.html"
 """The page at `/dashboard`."""
-PAGES = {"/": INDEX, "/dashboard": DASHBOARD}
+PROFILE = "profile.html"
+"""The page at `/profile`."""
+PAGES = {"/": INDEX, "/dashboard": DASHBOARD, "/profile": PROFILE}
 
 ASSETS = (
     "alerts.js",
@@ -46,6 +48,7 @@ ASSETS = (
     "dom.js",
     "favicon.svg",
     "figure.js",
+    "flame.js",
     "format.js",
     "heatmap.js",
     "highlight.js",
@@ -55,10 +58,14 @@ ASSETS = (
     "message.js",
     "models.js",
     "notices.js",
+    "profile-tables.js",
+    "profile.css",
+    "profile.js",
     "requests.js",
     "scroll.js",
     "server.js",
     "sse.js",
+    "strips.js",
     "theme.js",
     "tiles.js",
     "timing.js",

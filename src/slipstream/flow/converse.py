@@ -42,7 +42,12 @@ def chat_body(prompt: str | Sequence[Message], model: str = "", **options: objec
     `options` are fields of the API (`max_tokens`, `temperature` …); those that are None are left out.
     """
     if not isinstance(prompt, str | list | tuple):
-        raise BadRequest("A prompt is a text or a list of messages.", param="prompt", code="wrong_type")
+        raise BadRequest(
+            "A prompt is a text or a list of messages.",
+            hint='Such as "Hello", or [{"role": "user", "content": "Hello"}].',
+            param="prompt",
+            code="wrong_type",
+        )
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     fields = {"messages": messages, "stream": True, "stream_options": {"include_usage": True}}
     named = {"model": model or None, **options}
@@ -51,7 +56,7 @@ def chat_body(prompt: str | Sequence[Message], model: str = "", **options: objec
             fields | {name: value for name, value in named.items() if value is not None}
         )
     except (TypeError, ValueError) as error:
-        raise BadRequest(f"The prompt cannot be sent as JSON: {error}.") from None
+        raise BadRequest(f"The prompt cannot be sent as JSON: {error}.", code="wrong_type") from None
 
 
 async def converse(body: bytes, way: Way) -> AsyncGenerator[Delta | Completion, None]:

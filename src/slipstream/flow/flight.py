@@ -99,7 +99,7 @@ class Flight:
         self._readers: list[Reader] = []
         self._room: asyncio.Future[None] | None = None
         self.loop = loop = asyncio.get_running_loop()
-        self._task = loop.create_task(self._fly())
+        self._task = loop.create_task(self._fly(), name=record.id)  # so that a profile knows whose it is
         self._watch = Watch(crew.watches(loop), self._task)
 
     def board(self) -> Reader:

@@ -97,7 +97,12 @@ async def _request(control: Control, request: Request) -> Response:
     record = await control.find_record(request.path_params["request_id"])
     own = record is not None and (_is_admin(request) or record.key_id == request.headers.get(KEY_ID.decode()))
     if record is None or not own:  # the same answer for both: an id tells a stranger nothing
-        raise BadRequest("No such request is recorded.", code="not_found", status=404)
+        raise BadRequest(
+            "No such request is recorded.",
+            hint="A record is there within a second of its answer; old ones go by record.keep_days.",
+            code="not_found",
+            status=404,
+        )
     return json_response(record_json(record))
 
 
@@ -105,7 +110,9 @@ async def _requests(control: Control, request: Request) -> Response:
     require_admin(request)
     asked = request.query_params.get("limit", "50")
     if not asked.isdecimal() or not 1 <= int(asked) <= RECENT_MAX:
-        raise BadRequest(f"`limit` must be a whole number from 1 to {RECENT_MAX}.", param="limit")
+        raise BadRequest(
+            f"`limit` must be a whole number from 1 to {RECENT_MAX}.", param="limit", code="invalid_value"
+        )
     return json_response({"data": [record_json(record) for record in await control.recent(int(asked))]})
 
 
@@ -156,5 +163,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
 
 async def _missing(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
-    refused = BadRequest(f"{request.url.path} does not exist here.", code="not_found", status=status)
+    refused = BadRequest(
+        f"{request.url.path} does not exist here.",
+        hint="The chat page is /, the dashboard /dashboard, the API is below /v1/.",
+        code="not_found",
+        status=status,
+    )
     return Response(error_body(refused), status, media_type="application/json")

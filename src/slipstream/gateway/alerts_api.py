@@ -39,7 +39,7 @@ class Desk(Protocol):
         """Watch it no more."""
         ...
 
-    def test(self, condition: str) -> Struct:
+    def test(self, condition: str) -> Awaitable[Struct]:
         """What a condition says now."""
         ...
 
@@ -191,7 +191,7 @@ async def _test(desk: Desk, request: Request) -> Response:
     if body.receiver:
         await desk.test_receiver(body.receiver)
         return json_response({"delivered": body.receiver})
-    return json_response(desk.test(body.condition))
+    return json_response(await desk.test(body.condition))
 
 
 async def _backtest(desk: Desk, request: Request) -> Response:

@@ -56,6 +56,10 @@ class OpenAIApi:
         """Calls that are being answered."""
         return len(self._under_way)
 
+    def others(self, request_id: str) -> int:
+        """Calls beside this one that are being answered."""
+        return len(self._under_way) - (request_id in self._under_way)
+
     @property
     def oldest_ns(self) -> int:
         """How long the oldest of them has been under way; 0 where there is none."""
@@ -90,9 +94,7 @@ class OpenAIApi:
 
     async def _answer(self, exchange: Exchange, record: Record, items: Items) -> None:
         """Turn the way's items into an answer. The record belongs to the way."""
-        self._under_way[record.id] = record
-        self._counters.count("requests")
-        record.in_flight = len(self._under_way)
+        self._enter(exchange, record)
         streamed = False
         try:
             async for item in items:
@@ -130,6 +132,13 @@ class OpenAIApi:
             if exchange.gone:
                 self._counters.count("requests_aborted")
             await items.aclose()
+
+    def _enter(self, exchange: Exchange, record: Record) -> None:
+        self._under_way[record.id] = record
+        if exchange.task is not None:
+            exchange.task.set_name(record.id)  # so that a profile and a stall know whose it is; 50 ns
+        self._counters.count("requests")
+        record.in_flight = len(self._under_way)
 
     @staticmethod
     def _shut_down(exchange: Exchange, streamed: bool) -> None:
@@ -245,6 +254,7 @@ def _begin(exchange: Exchange, head: Head, record: Record) -> None:
 
 
 def _headers(record: Record, more: Pairs) -> list[tuple[bytes, bytes]]:
-    """The headers of every answer: its id, and the steps up to its first byte."""
+    """The headers of every answer: its id, and the steps up to its first byte, where there are any."""
+    name = (b"x-request-id", record.id.encode())
     steps = ", ".join([f"{s.name};dur={s.duration_ns / 1e6:.3f}" for s in record.steps if s.duration_ns >= 0])
-    return [(b"x-request-id", record.id.encode()), (b"server-timing", steps.encode()), *more]
+    return [name, (b"server-timing", steps.encode()), *more] if steps else [name, *more]

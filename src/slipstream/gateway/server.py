@@ -70,6 +70,10 @@ class GatewayServer:
         """Requests that are being answered."""
         return self._api.in_flight
 
+    def others(self, request_id: str) -> int:
+        """Calls beside this one that are being answered."""
+        return self._api.others(request_id)
+
     @property
     def oldest_ns(self) -> int:
         """How long the oldest of them has been under way; 0 where there is none."""
@@ -171,7 +175,12 @@ class GatewayServer:
     def _preflight(self, exchange: Exchange) -> None:
         origin = exchange.headers.get(b"origin", b"")
         if not self.guard.allows_origin(origin):
-            raise BadRequest("OPTIONS is not served here.", code="wrong_method", status=405)
+            raise BadRequest(
+                "OPTIONS is served to pages of the setting server.allowed_origins only.",
+                hint="Add the page's origin there.",
+                code="wrong_method",
+                status=405,
+            )
         asked = exchange.headers.get(b"access-control-request-headers", b"")
         headers = asked if _HEADER_NAMES.fullmatch(asked) else b"authorization, content-type"
         allowed = [

@@ -20,6 +20,8 @@ from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import BadRequest, ConfigurationError, MissingExtra, Unavailable
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow, queue_row
+from slipstream.core.wording import in_words
 from slipstream.models.assets import find_embedder, sha256_of
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class EmbedderModel:
     def name(self) -> str:
         """Always `embedder`."""
         return "embedder"
+
+    def use(self) -> UseRow:
+        """How full its queue is."""
+        return queue_row("embedder queue", self._waiting, self._settings.queue, "texts")
 
     async def open(self, request: ChatRequest, record: Record) -> "EmbedderReply":
         """Embed the request's texts.
@@ -220,7 +226,7 @@ def _decode(body: bytes) -> EmbeddingRequest:
     try:
         return msgspec.json.decode(body, type=EmbeddingRequest)
     except msgspec.ValidationError as error:
-        words = str(error)
+        words = in_words(error)
         param = next((name for name in ("encoding_format", "dimensions") if f"$.{name}" in words), "input")
         hint = (
             "Send `input` as text or a list of texts; arrays of tokens are not taken."
@@ -229,7 +235,9 @@ def _decode(body: bytes) -> EmbeddingRequest:
         )
         raise BadRequest(f"`{param}`: {words}.", param=param, code="invalid_value", hint=hint) from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+        raise BadRequest(
+            f"The request body is not valid JSON: {in_words(error)}.", code="invalid_json"
+        ) from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None
 

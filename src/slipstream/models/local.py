@@ -20,6 +20,7 @@ from slipstream.core.errors import (
 from slipstream.core.meters import Counters
 from slipstream.core.ports import Chunk, Head
 from slipstream.core.record import QUEUE, Record
+from slipstream.core.use import UseRow
 from slipstream.models.local_events import (
     DONE,
     Assembly,
@@ -83,6 +84,14 @@ class LocalModel:
         """Always `local`."""
         return "local"
 
+    def use(self) -> UseRow:
+        """How its slots do: those in use and the requests that wait for one, of this process."""
+        part, slots = "local model", self._settings.slots
+        if self._client is None:
+            return UseRow(part, 0.0, 0.0, "requests", 0, f"{slots} slots")
+        seen = self._client.use(part)
+        return UseRow(part, seen.utilisation, seen.saturation, "requests", seen.errors, f"{slots} slots")
+
     async def open(self, request: ChatRequest, record: Record) -> "LocalReply":
         """Send the request; return when its prompt has got a slot.
 
@@ -91,7 +100,9 @@ class LocalModel:
         when its process dies.
         """
         if request.route is Route.EMBEDDINGS:
-            raise BadRequest(f"The model `{self._settings.name}` makes no embeddings.", param="model")
+            raise BadRequest(
+                f"The model `{self._settings.name}` makes no embeddings.", param="model", code="wrong_model"
+            )
         body = order(request, self._settings, record)
         address = await self._ready(record)
         headers = (
@@ -107,7 +118,7 @@ class LocalModel:
         except UpstreamTimeout:
             raise
         except UpstreamFailed as error:
-            raise crashed(error) from None
+            raise crashed() from error
         taken = False
         try:
             if response.status != 200:
@@ -253,8 +264,8 @@ async def _events(
     except UpstreamTimeout:
         raise
     except UpstreamFailed as error:
-        raise crashed(error) if error.code == "upstream_broke" else error from None
-    raise crashed(UpstreamFailed("its stream ended before it was finished"))
+        raise crashed() if error.code == "upstream_broke" else error from None
+    raise crashed()
 
 
 async def _streamed(
@@ -278,12 +289,12 @@ async def _whole(
             yield Chunk((assembly.body(),), arrived_ns)
 
 
-def crashed(error: UpstreamFailed) -> UpstreamFailed:
+def crashed() -> UpstreamFailed:
     """A connection of ours to our own process that breaks means that the process died."""
     return UpstreamFailed(
         "The embedded model's process died while it had this request.",
         code="local_model_crashed",
-        hint=f"It is being started again; send the request once more. ({error.message})",
+        hint="It is being started again; send the request once more.",
     )
 
 
@@ -291,8 +302,8 @@ async def _refusal(response: Response) -> SlipstreamError:
     """The typed error for an answer other than 200."""
     try:
         error = read_error(await response.read(ERROR_BYTES))
-    except UpstreamFailed as broken:
-        return crashed(broken)
+    except UpstreamFailed:
+        return crashed()
     if response.status == 401:
         return UpstreamFailed("The embedded model's process did not know our key.", code="local_model_broke")
     return failure(ChildError(error.code or response.status, error.message, error.type))

@@ -161,7 +161,10 @@ def failure(error: ChildError) -> SlipstreamError:
             "The embedded model is still loading.", code="model_loading", retry_after_seconds=1.0
         )
     if error.code in (400, 413, 422):
-        return BadRequest(f"The embedded model refused the request: {words}")
+        return BadRequest(
+            f"The embedded model refused the request: {words}.",
+            hint="Change what it names, or leave it out.",
+        )
     return UpstreamFailed(f"The embedded model failed: {words}", code="local_model_error")
 
 

@@ -14,6 +14,7 @@ from slipstream.config.settings import Local
 from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import BadRequest
 from slipstream.core.record import Record
+from slipstream.core.wording import in_words
 
 BYTES_PER_TOKEN_MAX = 256
 """A body with more bytes than this for each token of context is refused before it is decoded."""
@@ -269,15 +270,18 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         path = _PATH.search(str(error))
         param = path[1] if path else ""
-        what = str(error)[: path.start()] if path else str(error)
+        what = in_words(error)
+        what = what[: what.rindex(path[0])] if path else what
         what, param = what[:SHOWN_MAX], param[:SHOWN_MAX]  # a wrong value is part of the message
         raise BadRequest(
             f"`{param}`: {what}." if param else f"{what}.",
             param=param or None,
             code="invalid_value",
-            hint=_LIMITS if param == "n" or param.endswith(("content", "prompt")) else "",
+            hint=_LIMITS if param == "n" or "content" in param or param.endswith("prompt") else "",
         ) from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.", code="invalid_json") from None
+        raise BadRequest(
+            f"The request body is not valid JSON: {in_words(error)}.", code="invalid_json"
+        ) from None
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="too_deep") from None

@@ -25,7 +25,9 @@ class _Refusal(Struct, frozen=True):
     error: _Error = _Error()
 
 
-async def request(server: LiveServer, method: str, path: str, body: object = None) -> bytes:
+async def request(
+    server: LiveServer, method: str, path: str, body: object = None, *, seconds: float = ANSWER_SECONDS
+) -> bytes:
     """The body of the answer. `path` follows `/_slipstream/`; `body` goes as JSON.
 
     Raises `BadRequest` in the server's words where it refuses, `Unavailable` where it does not answer.
@@ -36,7 +38,7 @@ async def request(server: LiveServer, method: str, path: str, body: object = Non
         headers.append((b"content-type", b"application/json"))
     sent = b"" if body is None else msgspec.json.encode(body)
     try:
-        async with asyncio.timeout(ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             response = await client.request(method, f"/_slipstream/{path}", headers, sent)
             try:
                 said = await response.read(ANSWER_BYTES)

@@ -14,18 +14,20 @@ from slipstream.core.histogram import Sketch, merged
 from slipstream.core.metrics import INDEX, RECORDED
 from slipstream.core.readings import GaugeStats, Labels, Point, Span, metric_named
 from slipstream.monitoring.meter import Meter
-from slipstream.monitoring.points import cut_between, gauge_point, joined, sketch_point
+from slipstream.monitoring.points import cut_between, gauge_point, joined, sketch_point, with_older
 from slipstream.monitoring.slab import Slab
 from slipstream.monitoring.slab_reader import Change, SlabReader
 from slipstream.monitoring.tracks import FRAMES, CounterTrack, GaugeTrack, SketchTrack, gauge_stats
+from slipstream.monitoring.wide import Moment, Older, Past, WideWindows
 
 TRACKS_MAX = 4096
 """Most series over all slabs."""
 STEP_NS = 500_000_000
 """A difference between the clocks beyond which the wall clock is taken to have been set."""
-OLDER_SECONDS = 60
-"""How long what was read from the file for a window of more than two hours is good for."""
+WHOLE_SHARE = 0.9
+"""Of how much of a window's stored part there must be sketches for its quantiles to be told."""
 _MEMO_MAX = 1024
+_UNKNOWN = object()
 
 Key = tuple[int, tuple[str, ...]]
 """Number of a metric and the values of its labels."""
@@ -35,7 +37,6 @@ _TRACK_OF: dict[str, Callable[[int], Track]] = {
     "gauge": GaugeTrack,
     "histogram": SketchTrack,
 }
-Past = Callable[[str, Labels, Span], Sequence[Point]]
 
 
 class Source(Struct, frozen=True):
@@ -52,7 +53,7 @@ class Aggregate:
         sources: the slabs.
         own: a slab of this process, where what goes wrong here is counted.
         now_ns, wall_ns: the clocks at the start.
-        past: finds what is older than two hours; None: nothing is.
+        past: finds what memory does not hold; None: nothing is.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Aggregate:
         self._now_ns = now_ns
         self._walls: dict[int, int] = {}
         self._memo: dict[object, object] = {}
-        self._old: dict[object, tuple[int, Sequence[Point]]] = {}
+        self._wide = WideWindows(past) if past is not None else None
         self._broken: set[str] = set()
         self._by_metric: dict[int, list[Key]] = {}
 
@@ -90,6 +91,11 @@ class Aggregate:
         self._end(frame, wall_ns)
         self._memo.clear()
         return True
+
+    def renew_past(self) -> None:
+        """Read anew what windows beyond memory need of the file. Slow: for a thread, about once a minute."""
+        if self._wide is not None and self.frame >= 0:
+            self._wide.renew(self._moment())
 
     def seconds_to_next(self, now_ns: int) -> float:
         """How long to sleep until the middle of the next frame, where a late waking does no harm."""
@@ -162,26 +168,28 @@ class Aggregate:
         return self._walls.get(max(0, self.frame - FRAMES + 1), self._wall_ns)
 
     def counter(self, name: str, labels: Labels, window_seconds: float) -> float | None:
-        """Growth within the window; beyond two hours with what was stored."""
+        """Growth within the window; beyond what memory holds with what was stored."""
         metric_named(name, "counter", "histogram")
         tracks = [self._counts(key) for key in self.matching(name, labels)]
-        frames = self._frames(window_seconds)
-        growth = sum(track.growth(self.frame, min(frames, FRAMES - 1)) for track in tracks)
-        older = self._older(name, labels, window_seconds) if frames >= FRAMES else ()
-        if metric_named(name).kind == "histogram":
-            growth += sum(point.count for point in older)
-        else:
-            growth += sum(point.sum for point in older)
-        return growth if tracks or older else None
+        frames = min(self._frames(window_seconds), FRAMES - 1)
+        older = self._older(name, labels, window_seconds)
+        if older is None:
+            return sum(track.growth(self.frame, frames) for track in tracks) if tracks else None
+        growth = sum(track.growth(self.frame, self.frame - older.first + 1) for track in tracks)
+        is_histogram = metric_named(name).kind == "histogram"
+        growth += sum(point.count if is_histogram else point.sum for point in older.points)
+        return growth if tracks or older.points else None
 
     def rate(self, name: str, labels: Labels, window_seconds: float) -> float | None:
         """Growth a second, over what of the window was watched."""
         growth = self.counter(name, labels, window_seconds)
         if growth is None:
             return None
-        if window_seconds < FRAMES:
-            window_seconds = min(window_seconds, max((self._now_ns - self._begun_ns) / 1e9, 1.0))
-        return growth / max(window_seconds, 1.0)
+        watched = (self._now_ns - self._begun_ns) / 1e9
+        older = self._older(name, labels, window_seconds)
+        if older is not None:
+            watched = older.watched_seconds + self.frame - older.first + 1
+        return growth / max(min(window_seconds, watched), 1.0)
 
     def total(self, name: str, labels: Labels) -> float | None:
         """Since the server began."""
@@ -192,14 +200,21 @@ class Aggregate:
     def sketch(self, name: str, labels: Labels, window_seconds: float) -> Sketch | None:
         """The values of the window; beyond ten minutes its begin is true to ten seconds."""
         memo = ("sketch", name, tuple(sorted(labels.items())), window_seconds)
-        if memo in self._memo:
-            return self._memo[memo]  # type: ignore[return-value]
+        known = self._memo.get(memo, _UNKNOWN)  # a thread may be asking while the loop goes on
+        if known is not _UNKNOWN:
+            return known  # type: ignore[return-value]
         scale = metric_named(name, "histogram").scale
-        frames = self._frames(window_seconds)
-        first = self.frame - min(frames, FRAMES - 1) + 1
+        older = self._older(name, labels, window_seconds)
+        first = self.frame - min(self._frames(window_seconds), FRAMES - 1) + 1
+        if older is not None:
+            first = older.first
         parts = [self._sketches(key).sketch(first, self.frame, scale) for key in self.matching(name, labels)]
-        if frames >= FRAMES:
-            parts += [point.sketch for point in self._older(name, labels, window_seconds)]
+        if older is not None:
+            parts += [point.sketch for point in older.points]
+            stored = sum(point.sketch.count for point in older.points if point.sketch is not None)
+            whole = sum(point.count for point in older.points)
+            if stored < WHOLE_SHARE * whole and self._frames(window_seconds) >= FRAMES:
+                return None  # sketches were not stored of it: two hours of values are no week
         found = merged(part for part in parts if part is not None)
         if len(self._memo) < _MEMO_MAX:
             self._memo[memo] = found
@@ -221,9 +236,13 @@ class Aggregate:
         return max(values) if metric.combine == "max" else sum(values)
 
     def gauge_stats(self, name: str, labels: Labels, window_seconds: float) -> GaugeStats | None:
-        """Within the window, of at most two hours."""
-        frames = min(self._frames(window_seconds), FRAMES - 1)
-        return gauge_stats(self._looks(name, labels, self.frame - frames + 1, self.frame))
+        """Within the window; beyond what memory holds with what was stored."""
+        older = self._older(name, labels, window_seconds)
+        first = self.frame - min(self._frames(window_seconds), FRAMES - 1) + 1
+        if older is not None:
+            first = older.first
+        fresh = gauge_stats(self._looks(name, labels, first, self.frame))
+        return with_older(fresh, older.points) if older is not None else fresh
 
     def label_sets(self, name: str) -> Sequence[Labels]:
         """The label sets that were seen."""
@@ -332,21 +351,16 @@ class Aggregate:
                 looks.append(float(combine(values)))
         return looks
 
-    def _older(self, name: str, labels: Labels, window_seconds: float) -> Sequence[Point]:
-        """What was stored of the part of a window that is older than what is kept here."""
-        if self._past is None:
-            return ()
-        memo = ("older", name, tuple(sorted(labels.items())), window_seconds)
-        asked = self._old.get(memo)
-        if asked is None or self.frame - asked[0] >= OLDER_SECONDS:
-            end_ns = self._walls.get(max(0, self.frame - FRAMES + 2), self._wall_ns)
-            start_ns = self._wall_ns - int(window_seconds * 1e9)
-            step_seconds = 3600.0 if window_seconds > 86_400 else 60.0
-            asked = self.frame, self._past(name, labels, Span(start_ns, end_ns, step_seconds))
-            if len(self._old) >= _MEMO_MAX:
-                self._old.clear()
-            self._old[memo] = asked
-        return asked[1]
+    def _older(self, name: str, labels: Labels, window_seconds: float) -> Older | None:
+        """The stored part of a window, and from where on memory tells; None where memory holds it all."""
+        held = min(self.frame + 1, FRAMES - 1)
+        if self._wide is None or self._frames(window_seconds) <= held or self.frame < 0:
+            return None
+        question = name, tuple(sorted(labels.items())), float(window_seconds)
+        return self._wide.older(question, self._moment())
+
+    def _moment(self) -> Moment:
+        return Moment(self.frame, self._wall_ns, self._walls)
 
     @staticmethod
     def _frames(window_seconds: float) -> int:

@@ -20,7 +20,7 @@ _NOWHERE = (-1, 1.0)
 _ceil, _log2 = math.ceil, math.log2
 
 
-def add(cells: "memoryview[float]", at: int, raw: int) -> None:
+def add(cells: "memoryview[float]", at: int, raw: float) -> None:
     """Add a value in its finest unit to the histogram at `at`; 0 for what is negative.
 
     `core.histogram.index` is written out: a call costs as much as what it does.

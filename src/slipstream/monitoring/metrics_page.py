@@ -11,7 +11,7 @@ Made from `src/slipstream/core/metrics.py` and `src/slipstream/monitoring/semcon
 Names are ours: conditions, the dashboard, `/_slipstream/metrics/query` and the Python API use them.
 `/metrics` tells them to Prometheus, OTLP to a collector; what is *derived* is computed by each reader from
 the counters it names. A label beyond its bound is counted as `__other__`. What was never seen is not told,
-instead of being 0.
+instead of being 0; for Prometheus counters without labels begin at 0, so that a rate sees their first growth.
 
 | metric | kind | unit | labels | Prometheus | OpenTelemetry | what it is |
 |---|---|---|---|---|---|---|

@@ -51,10 +51,13 @@ def _conventional(readings: Readings, times: Message) -> Iterator[Message]:
             own = _attributes({k: v for k, v in labels.items() if k not in dict(convention.series)})
             shown = {**known.get(labels.get("model", ""), {}), **own}
             for name in semconv.names_of(convention):
+                more = dict(convention.attributes) if name == convention.name else {}
                 point = _exponential(readings, convention.metric, labels, convention.factor)
                 if point is not None:
                     about[name] = convention
-                    points.setdefault(name, []).append({**times, **point, "attributes": _pairs(shown)})
+                    points.setdefault(name, []).append(
+                        {**times, **point, "attributes": _pairs({**shown, **more})}
+                    )
     for name, each in points.items():
         metric = METRICS[about[name].metric]
         yield _histogram(name, metric.help, about[name].unit, each)

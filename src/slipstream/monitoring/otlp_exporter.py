@@ -63,9 +63,7 @@ class OtlpExporter:
         self._count = count
         self._start_ns = clock.wall_ns()
         self._waiting: deque[Record] = deque()
-        self._client = HttpClient(
-            settings.url.rstrip("/"), ClientOptions(connections=2, connect_seconds=settings.timeout_seconds)
-        )
+        self._client = _client(settings)
         kind = b"application/json" if settings.encoding == "json" else b"application/x-protobuf"
         self._headers = ((b"content-type", kind), *_headers(settings.headers_env))
         self._failed = False
@@ -158,6 +156,17 @@ class OtlpExporter:
             self._failed = True
             _log.warning("the collector at %s does not take what is sent: %s", self._settings.url, why)
         return outcome
+
+
+def _client(settings: Otlp) -> HttpClient:
+    options = ClientOptions(connections=2, connect_seconds=settings.timeout_seconds)
+    try:
+        return HttpClient(settings.url.rstrip("/"), options)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"`monitoring.otlp.url` cannot be used: {error.message}",
+            hint="Write it like http://127.0.0.1:4318; keys go into `headers_env`.",
+        ) from error
 
 
 def _headers(variable: str) -> list[tuple[bytes, bytes]]:

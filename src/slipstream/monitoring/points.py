@@ -1,7 +1,9 @@
 """Points of past ranges: made of fresh looks, joined where memory and file meet. Knows no series."""
 
+from collections.abc import Sequence
+
 from slipstream.core.histogram import Sketch, merged
-from slipstream.core.readings import Point
+from slipstream.core.readings import GaugeStats, Point
 
 _FINEST_NS = 10_000_000_000
 _STORED_NS = 15_000_000_000
@@ -32,6 +34,18 @@ def gauge_point(wall_ns: int, values: list[float]) -> Point | None:
     if not values:
         return None
     return Point(wall_ns, sum(values), len(values), min(values), max(values))
+
+
+def with_older(fresh: GaugeStats | None, older: Sequence[Point]) -> GaugeStats | None:
+    """Looks at a gauge that are in memory, and those that were stored before, as one."""
+    count = sum(point.count for point in older)
+    if not count:
+        return fresh
+    total, low, high = sum(p.sum for p in older), min(p.low for p in older), max(p.high for p in older)
+    if fresh is not None:
+        total, count = total + fresh.average * fresh.count, count + fresh.count
+        low, high = min(low, fresh.low), max(high, fresh.high)
+    return GaugeStats(total / count, low, high, int(count))
 
 
 def sketch_point(wall_ns: int, sketch: Sketch | None) -> Point | None:

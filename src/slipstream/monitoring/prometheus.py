@@ -47,13 +47,18 @@ class Family(Struct, frozen=True):
 
 
 def families(readings: Readings) -> Iterator[Family]:
-    """Every metric of which anything was seen."""
+    """Every metric of which anything was seen, and counters without labels from 0 on.
+
+    Who computes a rate would miss the first growth of a counter that was not there before.
+    """
     for metric in RECORDED:
         samples = [
             sample
             for labels in readings.label_sets(metric.name)
             if (sample := _sample(readings, metric, labels)) is not None
         ]
+        if not samples and metric.kind == "counter" and not metric.labels:
+            samples = [Sample({}, 0.0)]
         if samples:
             name = semconv.exported(metric).prometheus
             yield Family(name + "_total" * (metric.kind == "counter"), metric.kind, metric.help, samples)

@@ -1,4 +1,4 @@
-"""What a finished request adds to the metrics: some twenty additions to a slab, about 3 µs.
+"""What a finished request adds to the metrics: some twenty additions to a slab, about 4 µs.
 
 It reads the closed record and nothing else; which series a request belongs to is looked up once for each
 route, model and upstream. It does not know who reads the numbers.
@@ -7,6 +7,7 @@ route, model and upstream. It does not know who reads the numbers.
 import math
 
 from slipstream.core import clock
+from slipstream.core.histogram import TINY
 from slipstream.core.metrics import OTHER
 from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record
@@ -22,10 +23,10 @@ _WAITS = frozenset({"wait", "back_off"})
 _OUTCOMES = ("aborted", "served", "hit", "shared", "refused", "failed")
 
 
-Plan = tuple[int, int, int, int, int, int, int, int, int, int]
+Plan = tuple[int, int, int, int, int, int, int, int, int, int, int, int]
 """First cells of what a route, model and upstream share: requests, response time, time to first token,
-inter-token latency, upstream's time, tokens in, out and cached, cost, cost unknown. A tuple with places,
-because it is read fastest."""
+inter-token latency, upstream's time, tokens in, out and cached, cost, cost unknown, length of prompt and
+answer. A tuple with places, because it is read fastest."""
 
 
 class RequestRecorder:
@@ -108,8 +109,10 @@ class RequestRecorder:
         cost = record.cost
         if record.prompt_tokens:
             cells[plan[5]] += record.prompt_tokens
+            add(cells, plan[10], record.prompt_tokens * TINY)
         if record.output_tokens:
             cells[plan[6]] += record.output_tokens
+            add(cells, plan[11], record.output_tokens * TINY)
         if record.cached_tokens:
             cells[plan[7]] += record.cached_tokens
         if cost is None:
@@ -133,6 +136,8 @@ class RequestRecorder:
             place("tokens_cached", model),
             place("cost", model),
             place("cost_unknown", model),
+            place("prompt_length", model),
+            place("answer_length", model),
         )
         if len(self._plans) <= PLANS_MAX:
             self._plans[route, model, upstream] = plan

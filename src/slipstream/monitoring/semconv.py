@@ -38,6 +38,8 @@ class Convention(Struct, frozen=True):
     """What our unit is multiplied with."""
     series: tuple[tuple[str, str], ...] = ()
     """Only the series with these labels."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """What the name as of 1.41 has besides, where the latest one says it itself."""
 
 
 _GATEWAY = (("source", "gateway"),)
@@ -46,6 +48,8 @@ _INFERENCE = "gen_ai.client.inference"
 
 _REQUEST = "gen_ai.server.request.duration"
 _ITL = "gen_ai.server.time_per_output_token"
+_TOKENS = "gen_ai.client.token.usage"
+_INPUT, _OUTPUT = (("gen_ai.token.type", "input"),), (("gen_ai.token.type", "output"),)
 
 CONVENTIONS: tuple[Convention, ...] = (
     Convention("response_time", f"{_CLIENT}.duration", f"{_INFERENCE}.duration", "s", 1e-3, _GATEWAY),
@@ -54,8 +58,11 @@ CONVENTIONS: tuple[Convention, ...] = (
     Convention("ttft", "gen_ai.server.time_to_first_token", "gen_ai.server.time_to_first_token", "s", 1e-3),
     Convention("itl", f"{_CLIENT}.time_per_output_chunk", f"{_INFERENCE}.time_per_output_chunk", "s", 1e-3),
     Convention("itl", _ITL, _ITL, "s", 1e-3),
+    Convention("prompt_length", _TOKENS, f"{_INFERENCE}.operation.input_tokens", "{token}", 1.0, (), _INPUT),
+    Convention(
+        "answer_length", _TOKENS, f"{_INFERENCE}.operation.output_tokens", "{token}", 1.0, (), _OUTPUT
+    ),
 )
-"""`gen_ai.client.token.usage`, a histogram, is missing: tokens are counters here and go by our own names."""
 
 ATTRIBUTES = {"model": "gen_ai.request.model", "upstream": "gen_ai.provider.name", "error_type": "error.type"}
 """Our labels as attributes; any other goes as `slipstream.NAME`."""

@@ -13,6 +13,7 @@ from slipstream.core import clock
 from slipstream.core.meters import Counters
 from slipstream.core.pool import PoolLimits, PoolSnapshot
 from slipstream.core.record import QUEUE
+from slipstream.core.use import UseRow
 from slipstream.net.origin import Origin
 from slipstream.net.pool import Connections, closed
 from slipstream.net.response import Piece, Response
@@ -165,6 +166,19 @@ class HttpClient:
     def snapshot(self) -> PoolSnapshot:
         """The connections as they are now, and what was counted."""
         return self._pool.snapshot() if self._pool is not None else PoolSnapshot()
+
+    def use(self, part: str) -> UseRow:
+        """How the pool does: connections in use, requests that wait for one, and those that got none."""
+        seen = self.snapshot()
+        most = self._options.connections
+        return UseRow(
+            part,
+            (seen.in_use + seen.opening) / most,
+            float(seen.waiting),
+            "requests",
+            seen.refused + seen.timed_out,
+            f"{most:,} connections",
+        )
 
     def _open(self) -> Connections:
         if self._is_closed:

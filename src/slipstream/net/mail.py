@@ -33,8 +33,8 @@ _LOGIN_HINT = "Check `mail.username` and the password."
 class MailFailed(SlipstreamError):
     """A mail was not taken; the message holds the server's own words.
 
-    `is_final` says whether sending it again cannot help. `refused` are the recipients that were refused
-    while others were not.
+    `is_final` says whether sending it again cannot help. `refused` are the recipients that were refused;
+    `left` are those of them to whom it is to be sent again, if to anybody. Others have it.
     """
 
     status = 502
@@ -42,11 +42,18 @@ class MailFailed(SlipstreamError):
     code = "mail_failed"
 
     def __init__(
-        self, message: str, *, is_final: bool, hint: str = "", refused: tuple[str, ...] = ()
+        self,
+        message: str,
+        *,
+        is_final: bool,
+        hint: str = "",
+        refused: tuple[str, ...] = (),
+        left: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, hint=hint)
         self.is_final = is_final
         self.refused = refused
+        self.left = left or refused
 
 
 def written(sender: str, recipients: Sequence[str], subject: str, text: str) -> EmailMessage:
@@ -116,7 +123,7 @@ def send_now(settings: Mail, mail: EmailMessage) -> None:
                 server.login(settings.username, password)
             refused = server.send_message(mail)
     except smtplib.SMTPRecipientsRefused as error:
-        raise _refused(error.recipients, all_of_them=True) from None
+        raise _refused(error.recipients) from None
     except smtplib.SMTPResponseException as error:  # its own words, without the class's name
         said = _words(error.smtp_error)
         raise MailFailed(
@@ -142,7 +149,7 @@ def send_now(settings: Mail, mail: EmailMessage) -> None:
             f"The mail server {where} cannot be reached: {error.strerror or error}.", is_final=False
         ) from None
     if refused:
-        raise _refused(refused, all_of_them=False)
+        raise _refused(refused)
 
 
 def _connected(settings: Mail) -> smtplib.SMTP:
@@ -176,12 +183,15 @@ def _password(settings: Mail) -> str:
     return password
 
 
-def _refused(recipients: dict[str, tuple[int, bytes]], *, all_of_them: bool) -> MailFailed:
+def _refused(recipients: dict[str, tuple[int, bytes]]) -> MailFailed:
+    """Of those who were refused, the ones that may be taken another time decide: a greylist, a full box."""
+    later = tuple(name for name, (code, _) in recipients.items() if code in _LATER)
     code, words = next(iter(recipients.values()))
     return MailFailed(
         f"The mail server refused {', '.join(recipients)}: {code} {_words(words)}",
-        is_final=not all_of_them or code not in _LATER,  # those who took it must not get it again
+        is_final=not later,
         refused=tuple(recipients),
+        left=later,
     )
 
 

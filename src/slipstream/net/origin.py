@@ -179,9 +179,18 @@ def _split(url: str) -> tuple[bool, str, int, str]:
 
 def _wrong(url: str, why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The upstream URL {url!r} cannot be used: {why}.",
+        f"The URL {_without_secrets(url)!r} cannot be used: {why}.",
         hint="Write it like https://api.example.com/v1; keys go into `key_env` or `key_file`.",
     )
+
+
+def _without_secrets(url: str) -> str:
+    """A URL as it may be told and logged: without what stands for a user, and without its query."""
+    plain = url.partition("?")[0].partition("#")[0]
+    start, slashes, rest = plain.rpartition("//")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    return f"{start}{slashes}{'***@' if user else at}{host}{slash}{path}"
 
 
 def _render(headers: Headers) -> bytes:

@@ -5,6 +5,7 @@ from slipstream.profiling.cpu_profile import CpuProfile
 from slipstream.profiling.memory import MemoryProfiler, memory_profiler
 from slipstream.profiling.memory_profile import MemoryProfile
 from slipstream.profiling.profile_data import ProfileData
+from slipstream.profiling.resources import ResourceProfiler, UseReport, UseSnapshot
 from slipstream.profiling.response_time import ResponseTimeProfiler
 from slipstream.profiling.step_timing import Bottleneck, StepTiming
 
@@ -15,8 +16,11 @@ __all__ = [
     "MemoryProfile",
     "MemoryProfiler",
     "ProfileData",
+    "ResourceProfiler",
     "ResponseTimeProfiler",
     "StepTiming",
+    "UseReport",
+    "UseSnapshot",
     "cpu_profiler",
     "memory_profiler",
 ]

@@ -6,6 +6,7 @@ a second, during which nobody can look, weighs its whole second at the next look
 """
 
 import asyncio
+import bisect
 import sys
 import threading
 import time
@@ -172,25 +173,39 @@ class _Sampler(threading.Thread):
         return task.get_name() if task is not None else ""
 
     def _profile(self) -> CpuProfile:
-        samples = tuple(
-            Sample(tuple(_frame(code, line) for code, line in stack), tag, weight_ns)
-            for (stack, tag), weight_ns in self._seen.most_common()
-        )
+        lines, seen = _Lines(), Counter[tuple[tuple[Frame, ...], str]]()
+        for (stack, tag), weight_ns in self._seen.items():
+            seen[tuple(lines.frame(code, place) for code, place in stack), tag] += weight_ns
+        samples = tuple(Sample(stack, tag, weight_ns) for (stack, tag), weight_ns in seen.most_common())
         seconds = (clock.monotonic_ns() - self._began_ns) / 1e9
         return CpuProfile(samples, seconds, self._looks, self._own_ns / 1e9)
 
 
 def _stack(frame: FrameType | None) -> Stack:
-    """The outermost frame first."""
+    """The outermost frame first, each with its place in the code: lines would cost eight times as much."""
     frames: list[tuple[CodeType, int]] = []
     while frame is not None and len(frames) < DEPTH_MAX:
-        frames.append((frame.f_code, frame.f_lineno or 0))
+        frames.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    return tuple(reversed(frames))
+    frames.reverse()
+    return tuple(frames)
 
 
-def _frame(code: CodeType, line: int) -> Frame:
-    return Frame(code.co_qualname, code.co_filename, line)
+class _Lines:
+    """The lines of places in code; each piece of code is taken apart once."""
+
+    def __init__(self) -> None:
+        self._starts: dict[CodeType, tuple[list[int], list[int]]] = {}
+
+    def frame(self, code: CodeType, place: int) -> Frame:
+        """The frame of a place."""
+        found = self._starts.get(code)
+        if found is None:
+            spans = [(start, line) for start, _, line in code.co_lines() if line is not None]
+            found = self._starts[code] = [start for start, _ in spans], [line for _, line in spans]
+        starts, lines = found
+        at = bisect.bisect_right(starts, place) - 1
+        return Frame(code.co_qualname, code.co_filename, lines[at] if at >= 0 else code.co_firstlineno)
 
 
 def _running_loops() -> dict[int, asyncio.AbstractEventLoop]:

@@ -17,7 +17,7 @@ class Frame(Struct, frozen=True):
     line: int
 
     def __str__(self) -> str:
-        return f"{self.function} ({self.short_file}:{self.line})"
+        return f"{self.function} ({self.short_file}:{self.line})" if self.file else self.function
 
     @property
     def short_file(self) -> str:
@@ -63,7 +63,7 @@ class CpuProfile(Struct, frozen=True):
 
     def functions(self) -> list[Spot]:
         """By function, the most expensive by itself first."""
-        return self._spots(lambda frame: f"{frame.function} ({frame.short_file})")
+        return self._spots(lambda frame: frame.function + (f" ({frame.short_file})" if frame.file else ""))
 
     def lines(self) -> list[Spot]:
         """By line."""

@@ -1,38 +1,39 @@
 """Stall blame: when an event loop stands still, which line held it, which task that was, and for how long.
 
-A heartbeat on the loop arms `faulthandler` anew ten times a second. Where a beat does not come, faulthandler
-writes down all stacks from a thread of its own that needs no interpreter lock: the line is named even while
-a call into C holds the lock. A second watcher, in Python, reads the loop's current task as soon as the lock
-is free, which is while the guilty task still runs. The beat that comes late puts the two together.
+A heartbeat on the loop says when it turns. A watcher, in a thread, looks ten times a second: where the beat
+is late it reads the loop's stack and current task under the interpreter's lock. A call into C that holds the
+lock keeps the watcher waiting; the interpreter hands the lock over right after that call, in the same
+instruction, so the line that the watcher then reads is the call's own.
 
-Cost: arming 85 us, ten times a second, 0.1 % of a core (DESIGN §6). One watch a process: faulthandler has
-one timer only.
+Not `faulthandler`, whose thread needs no lock: beside running Python code it reads frames that change, and
+ended the process with a segmentation fault after a few dumps (docs/decisions/0025).
 """
 
 import asyncio
-import faulthandler
 import os
-import re
-import tempfile
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TextIO
+from types import FrameType
+from typing import Literal
 
+import msgspec
 from msgspec import Struct
 
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError
 
 BEAT_SECONDS = 0.1
+LOOK_SECONDS = 0.1
 STALL_SECONDS = 0.1
 """A beat that is later by this is a stall (Clinic.js' doctor calls a loop ill from a delay of 100 ms on)."""
 KEPT_MAX = 128
-DUMP_BYTES_MAX = 256 * 1024
 STACK_MAX = 32
 
-_FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
-_THREAD = re.compile(r"^(?:Current thread|Thread) 0x(?P<ident>[0-9a-f]+)")
+_LOOP_FILES = ("asyncio/runners.py", "asyncio/base_events.py")
+_LOOP_FUNCTIONS = frozenset({"run", "run_forever", "run_until_complete", "_run_once"})
+"""Frames of a loop: what is within them it called. uvloop's own are in C and do not show."""
+_SELECTORS = ("/selectors.py",)
 
 
 class Place(Struct, frozen=True):
@@ -54,7 +55,8 @@ class Stall(Struct, frozen=True):
         seconds: for how long the loop did not turn.
         stack: where it stood, innermost first, taken while it stood; empty where it was too short.
         task: name of the task that ran, empty where none did or nobody could look in time.
-        victims: how many others had to wait, as far as the watch was told; None where it was not.
+        victims: how many others had to wait, at least; None where the watch was not told.
+        kind: `loop`: a call held it; `gc`: Python's garbage collection did, for the whole process.
     """
 
     wall_ns: int
@@ -62,18 +64,35 @@ class Stall(Struct, frozen=True):
     stack: tuple[Place, ...]
     task: str
     victims: int | None
+    kind: Literal["loop", "gc"] = "loop"
+
+    @property
+    def ran(self) -> tuple[Place, ...]:
+        """The part of the stack that the loop called; empty where the loop itself waited for the CPU."""
+        inner: list[Place] = []
+        for place in self.stack:
+            if place.file.endswith(_LOOP_FILES) and place.function in _LOOP_FUNCTIONS:
+                return () if inner and inner[-1].file.endswith(_SELECTORS) else tuple(inner)
+            inner.append(place)
+        return tuple(inner)
 
     @property
     def culprit(self) -> Place | None:
         """The line that held the loop: the innermost one that is not of Python's own library."""
-        for place in self.stack:
+        ran = self.ran
+        for place in ran:
             if not _is_library(place.file):
                 return place
-        return self.stack[0] if self.stack else None
+        return ran[0] if ran else None
 
     def __str__(self) -> str:
         who = f" in task {self.task}" if self.task else ""
         others = f", {self.victims} others waited" if self.victims else ""
+        if self.kind == "gc":
+            where = f" at {self.culprit}" if self.culprit else ""
+            return f"a garbage collection{where} held the process for {self.seconds:.3f} s{who}{others}"
+        if self.stack and not self.ran:
+            return f"the process was not given the CPU for {self.seconds:.3f} s{others}"
         return f"{self.culprit or 'somebody'} held the event loop for {self.seconds:.3f} s{who}{others}"
 
 
@@ -81,8 +100,9 @@ class StallWatch:
     """Watches the running loop from `start` to `stop`.
 
     Args:
-        on_stall: called on the loop, after each stall.
-        victims: how many are under way now, so that a stall can say whom it delayed.
+        on_stall: called on the loop, two turns after each stall: by then it has seen who came meanwhile.
+        victims: how many others than the task of a name are under way: those whom a stall delayed.
+            Asked on the loop, and in a thread of the watch while the loop stands.
         stall_seconds: what counts as one.
     """
 
@@ -90,7 +110,7 @@ class StallWatch:
         self,
         on_stall: Callable[[Stall], None] | None = None,
         *,
-        victims: Callable[[], int] | None = None,
+        victims: Callable[[str], int] | None = None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.stalls: deque[Stall] = deque(maxlen=KEPT_MAX)
@@ -100,96 +120,103 @@ class StallWatch:
         self._victims = victims
         self._stall_seconds = stall_seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._dump: TextIO | None = None
         self._beat_ns = 0
         self._task = ""
+        self._ran: tuple[Place, ...] = ()
+        self._waiting = 0  # of the victims, those seen while it stood
+        self._looked_ns = 0  # the beat after which the watcher has looked
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin, on the running loop. Raises `ConfigurationError` where another watch runs already."""
-        if not _ONE.acquire(blocking=False):
-            raise ConfigurationError("One event loop of a process can be watched for stalls at a time.")
+        """Begin, on the running loop; once."""
+        if self._watcher is not None:
+            return
         self._loop = asyncio.get_running_loop()
         self._ident = threading.get_ident()
-        self._dump = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `stop`)
-        self._over.clear()
+        self._over = threading.Event()
         self._beat_ns = clock.monotonic_ns()
-        self._schedule()
-        threading.Thread(target=self._watch, name="slipstream-stalls", daemon=True).start()
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._over,), name="slipstream-stalls", daemon=True
+        )
+        self._watcher.start()
 
     def stop(self) -> None:
         """End; harmless where it does not run."""
-        if self._dump is None:
+        if self._watcher is None:
             return
         self._over.set()
         if self._timer is not None:
             self._timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
-        self._dump.close()
-        self._dump = None
-        _ONE.release()
-
-    def _schedule(self) -> None:
-        assert self._dump is not None
-        faulthandler.dump_traceback_later(BEAT_SECONDS + self._stall_seconds, file=self._dump)
-        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._watcher = None
 
     def _beat(self) -> None:
         now_ns = clock.monotonic_ns()
         seconds = (now_ns - self._beat_ns) / 1e9 - BEAT_SECONDS
         self._beat_ns = now_ns
-        faulthandler.cancel_dump_traceback_later()
         if seconds > self._stall_seconds:
             self._note(seconds)
-        self._task = ""
-        self._schedule()
+        self._task, self._ran, self._waiting = "", (), 0
+        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _note(self, seconds: float) -> None:
-        victims = self._victims() if self._victims is not None else None
-        stall = Stall(clock.wall_ns(), seconds, self._stack(), self._task, victims)
+        waiting = self._waiting if self._victims is not None else None
+        stall = Stall(clock.wall_ns(), seconds, self._ran, self._task, waiting)
         self.count += 1
         self.total_seconds += seconds
+        self._loop.call_soon(self._loop.call_soon, self._tell, stall)
+
+    def _tell(self, stall: Stall) -> None:
+        """The loop has turned since, and taken in what had come: now it shows who waited too."""
+        if self._victims is not None:
+            victims = max(stall.victims or 0, self._victims(stall.task))
+            stall = msgspec.structs.replace(stall, victims=victims)
         self.stalls.append(stall)
         if self._on_stall is not None:
             self._on_stall(stall)
 
-    def _stack(self) -> tuple[Place, ...]:
-        """What faulthandler wrote down of the loop's thread, and room for the next time."""
-        assert self._dump is not None
-        number = self._dump.fileno()
-        text = os.pread(number, DUMP_BYTES_MAX, 0).decode("utf-8", "replace")
-        os.ftruncate(number, 0)
-        os.lseek(number, 0, os.SEEK_SET)
-        return stack_of(text, self._ident)
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(LOOK_SECONDS):
+            late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + self._stall_seconds / 2
+            if late and self._looked_ns != self._beat_ns and not self._loop.is_closed():
+                self._look()
 
-    def _watch(self) -> None:
-        """Read which task runs, once a beat is late: at the first moment at which the lock is to be had."""
-        period = self._stall_seconds / 2
-        while not self._over.wait(period):
-            late = (clock.monotonic_ns() - self._beat_ns) / 1e9 > BEAT_SECONDS + period
-            if late and not self._task and not self._loop.is_closed():
-                task = asyncio.current_task(self._loop)
-                self._task = task.get_name() if task is not None else ""
-
-
-_ONE = threading.Lock()
-
-
-def stack_of(dump: str, ident: int) -> tuple[Place, ...]:
-    """The stack of a thread in what faulthandler wrote, innermost first."""
-    found: list[Place] = []
-    is_ours = False
-    for line in dump.splitlines():
-        thread = _THREAD.match(line)
-        if thread is not None:
-            is_ours = int(thread["ident"], 16) == ident
-        elif is_ours and (frame := _FRAME.match(line)) is not None and len(found) < STACK_MAX:
-            found.append(Place(frame["file"], int(frame["line"]), frame["function"]))
-    return tuple(found)
+    def _look(self) -> None:
+        """Read what the loop does: it cannot go on while we hold the interpreter's lock."""
+        self._looked_ns = self._beat_ns
+        task = asyncio.current_task(self._loop)
+        self._task = task.get_name() if task is not None else ""
+        self._ran = _places(sys._current_frames().get(self._ident))
+        if self._victims is not None:
+            self._waiting = self._victims(self._task)
 
 
 def _is_library(file: str) -> bool:
-    return file.startswith(_LIBRARY) and "site-packages" not in file
+    return file.startswith("<frozen ") or (file.startswith(_LIBRARY) and "site-packages" not in file)
 
 
 _LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a prefix of text, no path)
+
+
+def gc_stall(seconds: float, victims: int | None, *, above: int = 0) -> Stall:
+    """A garbage collection of this thread that has just ended, with where it struck: `above` our caller."""
+    return Stall(clock.wall_ns(), seconds, _places(sys._getframe(1 + above)), _task_name(), victims, "gc")
+
+
+def _places(frame: FrameType | None) -> tuple[Place, ...]:
+    """A stack, innermost first."""
+    places: list[Place] = []
+    while frame is not None and len(places) < STACK_MAX:
+        code = frame.f_code
+        places.append(Place(code.co_filename, frame.f_lineno or 0, code.co_name))
+        frame = frame.f_back
+    return tuple(places)
+
+
+def _task_name() -> str:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return ""
+    return task.get_name() if task is not None else ""

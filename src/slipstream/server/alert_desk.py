@@ -56,7 +56,7 @@ class AlertDesk:
         silences, dead = [], 0
         if not alerting.failure:
             silences = await alerting.stored(lambda store: store.silences(now))
-            dead = len(await alerting.stored(lambda store: store.messages("dead")))
+            dead = await alerting.stored(lambda store: store.count("dead"))
         return Overview(
             alerting.evaluator.views(now),
             silences,
@@ -79,9 +79,9 @@ class AlertDesk:
         if not await self._alerting.delete_rule(owner, name):
             raise _unknown("rule", f"{owner}/{name}")
 
-    def test(self, condition: str) -> Tested:
-        """What a condition says now."""
-        return tested(condition, self._alerting.slos, self._alerting.readings)
+    async def test(self, condition: str) -> Tested:
+        """What a condition says now; in a thread, for a window of days is read from a file."""
+        return await asyncio.to_thread(tested, condition, self._alerting.slos, self._alerting.readings)
 
     async def backtest(self, condition: str, start_wall_ns: int, end_wall_ns: int) -> Backtest:
         """What a condition would have done; one at a time, in a thread."""

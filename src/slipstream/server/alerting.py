@@ -70,7 +70,7 @@ class Alerting:
         self.slos = settings.slo
         self.rules: dict[tuple[str, str], Rule] = {}
         self.evaluator = Evaluator(alerts, settings.slo)
-        self.delivery = Delivery(alerts, settings.mail, url)
+        self.delivery = Delivery(alerts, settings.mail, (alerts.url or url).rstrip("/"))
         self.outbox = Outbox(
             {ALERT: self.delivery.send},
             self._message_changed,
@@ -93,6 +93,17 @@ class Alerting:
     def failure(self) -> str:
         """Why the file cannot be used now; empty where it can."""
         return self._failure
+
+    def health(self) -> dict[str, object]:
+        """How the alerts do: their file, what fires, what waits to be told."""
+        return {
+            "healthy": not self._failure,
+            "detail": self._failure,
+            "enabled": self._settings.enabled,
+            "rules": len(self.rules),
+            "firing": sum(self.evaluator.firing().values()),
+            "waiting": self.outbox.waiting,
+        }
 
     async def start(self) -> None:
         """Open the file and take up where the server before this one stopped.
@@ -146,14 +157,16 @@ class Alerting:
 
     async def put_rule(self, rule: Rule) -> None:
         """Watch a rule, in place of the one of its owner and name. Raises `BadRequest`, `StoreFailed`."""
-        compiled(rule.condition, self.slos)
+        program = compiled(rule.condition, self.slos)
         if rule.owner == SETTINGS_OWNER:
             raise BadRequest(
                 "Rules of the settings are changed there.", hint="Give it another owner.", param="owner"
             )
         await self.stored(lambda store: store.put_rule(rule, clock.wall_ns()))
+        await asyncio.to_thread(program.ask, self.readings)  # what it needs of a file is read here
         self.rules[rule.owner, rule.name] = rule
         self.evaluator.set_rules(list(self.rules.values()))
+        self.look()
 
     async def delete_rule(self, owner: str, name: str) -> bool:
         """Watch a rule no more; whether there was one. Raises `BadRequest`, `StoreFailed`."""
@@ -287,6 +300,6 @@ def _rules_of(settings: Settings) -> list[Rule]:
             compiled(each.condition, settings.slo)
         except BadRequest as error:
             raise ConfigurationError(
-                f"`alerts.rules.{name}.condition`: {error.message}", hint=error.hint
+                f"`alerts.rules.{name}.condition`: {error.message}", hint=error.hint.strip()
             ) from error
     return [Rule(SETTINGS_OWNER, name, each.condition, each.severity) for name, each in given.items()]

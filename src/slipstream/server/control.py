@@ -63,7 +63,12 @@ class ControlState:
         self._counters = counters
         self._local = local
         self._renew_keys = renew_keys
+        self._parts: dict[str, Callable[[], dict[str, object]]] = {}
         self._started_ns = clock.monotonic_ns()
+
+    def include(self, name: str, health: Callable[[], dict[str, object]]) -> None:
+        """Let the status tell of one more part, under its name."""
+        self._parts[name] = health
 
     async def find_record(self, record_id: str) -> Record | None:
         """The record of a request, committed or not; None if it is not known. Raises `StoreFailed`."""
@@ -106,6 +111,7 @@ class ControlState:
             "local_model": _local_status(local),
             "records": self._recorder.health(),
             "keys": {"healthy": not self._access.failure, "detail": self._access.failure},
+            **{name: health() for name, health in self._parts.items()},
             "counters": self.counts(),
         }
 

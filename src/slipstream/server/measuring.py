@@ -17,13 +17,16 @@ from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.readings import Labels, Point, Span
+from slipstream.core.use import UseRow
 from slipstream.monitoring.aggregate import Aggregate, Source
 from slipstream.monitoring.live import LiveFeed, live_frame
+from slipstream.monitoring.loop_use import LoopUse
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
 from slipstream.monitoring.resources import ResourceReader, Value
 from slipstream.monitoring.slab import Slab, claim, link_slab, make_slab, private_slab
 from slipstream.monitoring.slab_reader import SlabReader
+from slipstream.monitoring.wide import RENEW_SECONDS
 from slipstream.server.series_keeper import SeriesKeeper
 
 GUESTS = 8
@@ -59,6 +62,7 @@ class Measuring:
         self._keeper = keeper
         self._data_folder = data_folder
         self._files: dict[Path, int] = {}
+        self._loop_use = LoopUse()
         self._listeners: list[Callable[[], None]] = []
         self._told: dict[tuple[str, tuple[str, ...]], float] = {}
         names = [f"worker-{slot}" for slot in range(workers)]
@@ -86,9 +90,10 @@ class Measuring:
         """Look each second, until cancelled."""
         self._garbage.start()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(watch_lag(lambda ns: self.meter.observe("loop_lag", ns / 1e6, _PROCESS)))
+            tasks.create_task(watch_lag(self._on_lag))
             tasks.create_task(self._watch_resources())
             tasks.create_task(self._look_each_second())
+            tasks.create_task(self._renew_past())
 
     async def aclose(self) -> None:
         """Store what is not stored yet, and leave nothing behind."""
@@ -101,6 +106,14 @@ class Measuring:
             os.close(file)
         self._files.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def loop_row(self, stalls: int) -> UseRow:
+        """How the supervisor's event loop does, since it was asked last; on its own thread."""
+        return self._loop_use.row(stalls)
+
+    def _on_lag(self, late_ns: int) -> None:
+        self.meter.observe("loop_lag", late_ns / 1e6, _PROCESS)
+        self._loop_use.late(late_ns)
 
     def _make(self, names: list[str]) -> Slab:
         """All slabs; the one of this process. Where none can be made, one that nobody else sees."""
@@ -120,6 +133,15 @@ class Measuring:
             await asyncio.sleep(self.readings.seconds_to_next(clock.monotonic_ns()))
             if self._look():
                 self._keeper.keep(self.readings, self.meter)
+
+    async def _renew_past(self) -> None:
+        """What windows of more than two hours need of the file, so that no look has to wait for it."""
+        while True:
+            await asyncio.sleep(RENEW_SECONDS / 2)
+            try:
+                await asyncio.to_thread(self.readings.renew_past)
+            except StoreFailed as error:
+                _log.warning("the stored metrics cannot be read: %s", error)
 
     def _look(self) -> bool:
         """One look at all slabs; whether it made a new frame."""

@@ -3,14 +3,17 @@
 Encoded as msgpack, one message a frame. Both ends are always the same version: one started the other.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
-from slipstream.core.stalls import StallSeen
+from slipstream.core.use import UseRow
 from slipstream.models.local_process import LocalAddress
+from slipstream.profiling.memory_profile import MemoryProfile
+from slipstream.profiling.packed import PackedProfile
+from slipstream.profiling.stalls import Stall
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -49,6 +52,18 @@ class Drain(Message, frozen=True):
     seconds: float
 
 
+class Profile(Message, frozen=True):
+    """Supervisor: look at yourself for so long, and say what you saw."""
+
+    number: int
+    """Which profile it is; the answer carries it."""
+    what: Literal["cpu", "memory"]
+    seconds: float
+    hertz: int
+    stacks: int
+    """Most stacks to send; the rest is summed up."""
+
+
 class Ready(Message, frozen=True):
     """Worker: it serves."""
 
@@ -80,6 +95,8 @@ class Status(Message, frozen=True):
     counters: dict[str, int]
     endpoints: tuple[EndpointSnapshot, ...] = ()
     """What it knows of each upstream's models; those that do not take requests come first."""
+    use: tuple[UseRow, ...] = ()
+    """How its parts do."""
 
 
 class Renew(Message, frozen=True):
@@ -90,10 +107,20 @@ class Renew(Message, frozen=True):
 
 
 class Stalled(Message, frozen=True):
-    """Worker: its event loop has stood still."""
+    """Worker: its event loop was held up."""
 
-    stall: StallSeen
+    stall: Stall
 
 
-ToWorker = Begin | Keys | Local | Renew | Drain
-FromWorker = Ready | Leaving | Refused | Records | Stalled | Status
+class Profiled(Message, frozen=True):
+    """Worker: what it saw; `error` says why it saw nothing."""
+
+    number: int
+    pid: int
+    cpu: PackedProfile | None = None
+    memory: MemoryProfile | None = None
+    error: str = ""
+
+
+ToWorker = Begin | Keys | Local | Renew | Drain | Profile
+FromWorker = Ready | Leaving | Refused | Records | Status | Stalled | Profiled

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.outbox import Message, delivered, failed, is_due
+from slipstream.core.use import UseRow, queue_row
 from slipstream.monitoring.meter import Meter
 
 Send = Callable[[Message], Awaitable[None]]
@@ -51,11 +52,16 @@ class Outbox:
         self._lanes: dict[str, list[Message]] = {}
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
+        self._dead = 0
 
     @property
     def waiting(self) -> int:
         """How many messages wait."""
         return sum(map(len, self._lanes.values()))
+
+    def use(self) -> UseRow:
+        """How full it is, and how many messages were given up."""
+        return queue_row("alerts outbox", self.waiting, self._limit, "messages", errors=self._dead)
 
     def restore(self, messages: Iterable[Message]) -> None:
         """Take up what waited before a restart."""
@@ -123,6 +129,7 @@ class Outbox:
                 is_final=bool(getattr(error, "is_final", False)),
                 keep_ns=self._keep_ns,
                 chance=random.random(),  # noqa: S311 (spreads load)
+                left=getattr(error, "left", ()),
             )
             _log.warning("%s was not told (try %d): %s", message.receiver, after.tries, error)
         if after.state == "waiting":
@@ -135,6 +142,7 @@ class Outbox:
         if message.state == "sent":
             self._meter.count("alerts_delivered", message.receiver)
         elif message.state == "dead":
+            self._dead += 1
             self._meter.count("alerts_dead", message.receiver)
             _log.error("given up on telling %s: %s", message.receiver, message.error)
         self._on_change(message)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from slipstream.core.health import EndpointSnapshot
+from slipstream.core.use import UseRow
 from slipstream.server.channel import Channel
 from slipstream.server.messages import FromWorker
 
@@ -27,6 +28,7 @@ class WorkerProcess:
         self.in_flight = 0
         self.counters: dict[str, int] = {}
         self.endpoints: tuple[EndpointSnapshot, ...] = ()
+        self.use: tuple[UseRow, ...] = ()
         self._process = process
         self._line = line
         self._channel: Channel[FromWorker] | None = None

@@ -13,6 +13,7 @@ from slipstream.config.settings import Recording
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow, queue_row
 from slipstream.store.records import RecordFilter, RecordStore
 from slipstream.store.rows import Row, from_row
 from slipstream.store.writer import RecordWriter
@@ -28,6 +29,7 @@ class Recorder:
 
     def __init__(self, path: Path, settings: Recording, counters: Counters) -> None:
         self._path = path
+        self._settings = settings
         self._counters = counters
         self._writer = RecordWriter(path, settings, counters) if settings.enabled else None
         self._reader: RecordStore | None = None
@@ -68,6 +70,17 @@ class Recorder:
         if self._writer is None:
             return ()
         return await asyncio.to_thread(lambda: self._opened().recent(limit, before=before, where=where))
+
+    @property
+    def enabled(self) -> bool:
+        """Whether requests are recorded."""
+        return self._writer is not None
+
+    def use(self) -> UseRow:
+        """How full the writer's queue is."""
+        waiting = self._writer.waiting if self._writer is not None else 0
+        dropped = self._counters.snapshot()["records_dropped"]
+        return queue_row("record writer", waiting, self._settings.queue, "records", errors=dropped)
 
     def health(self) -> dict[str, object]:
         """How the store does, as JSON-ready values."""

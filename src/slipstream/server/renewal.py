@@ -15,6 +15,7 @@ from slipstream.config import names
 from slipstream.config.settings import Settings
 from slipstream.core.errors import ConfigurationError
 from slipstream.core.stalls import StallSeen
+from slipstream.profiling.stalls import Stall
 
 STALLS_MAX = 2_000
 """Stalls that are kept, the latest; older ones are counted."""
@@ -91,6 +92,12 @@ class Renewal:
             self.settings = merged(self.settings, read)
             self._tell(self.settings)
         return Renewed(taken, left)
+
+
+def seen(stall: Stall, slot: int) -> StallSeen:
+    """A stall as the doctor is told of it."""
+    place = str(stall.culprit or "")
+    return StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)
 
 
 def differences(old: Settings, new: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:

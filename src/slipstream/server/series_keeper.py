@@ -52,10 +52,15 @@ class SeriesKeeper:
         self._writing: asyncio.Task[None] | None = None
         self._failure = ""
 
-    @property
-    def failure(self) -> str:
-        """Why nothing is stored at the moment; empty while all is well."""
-        return self._failure
+    def health(self) -> dict[str, object]:
+        """How the file does: why nothing is stored at the moment, what waits for it, how large it is."""
+        return {
+            "healthy": not self._failure,
+            "detail": self._failure,
+            "waiting": len(self._waiting),
+            "bytes": self._used,
+            "bytes_limit": self._keep_bytes,
+        }
 
     def keep(self, readings: Aggregate, meter: Meter) -> None:
         """Once a second: every ten of them, take what has come and begin to store it."""

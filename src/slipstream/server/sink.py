@@ -10,6 +10,7 @@ from slipstream.core import clock
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow, queue_row
 from slipstream.server.channel import Channel
 from slipstream.server.messages import Records, ToWorker
 from slipstream.store.rows import Row, to_row
@@ -56,6 +57,16 @@ class ChannelSink:
         if len(self._waiting) == self._batch and not self._at_once:
             self._at_once = True
             self._loop.call_soon(self._on_full)
+
+    def use(self) -> UseRow:
+        """How full the queue is."""
+        return queue_row(
+            "record queue",
+            len(self._waiting),
+            self._room,
+            "records",
+            errors=self._counters.snapshot()["records_dropped"],
+        )
 
     async def close(self, seconds: float) -> None:
         """Send all that waits, for at most `seconds`; what is left then is dropped. Takes nothing more."""

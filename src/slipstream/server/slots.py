@@ -17,6 +17,7 @@ import msgspec
 from slipstream.core import clock
 from slipstream.core.health import EndpointSnapshot
 from slipstream.core.meters import Counters
+from slipstream.core.use import UseRow
 from slipstream.server.messages import Drain, FromWorker, Leaving, Ready, Refused, Status
 from slipstream.server.process import WorkerProcess
 
@@ -117,6 +118,11 @@ class Slot:
         """What its worker said last of the upstreams' models."""
         return self._current.endpoints if self._current is not None else ()
 
+    @property
+    def use(self) -> tuple[UseRow, ...]:
+        """What its worker said last of how its parts do."""
+        return self._current.use if self._current is not None else ()
+
     def counts(self) -> dict[str, int]:
         """What its workers counted, those that died included (up to their last word)."""
         total = dict(self._past)
@@ -187,10 +193,11 @@ class Slot:
 
     def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:
         match message:
-            case Status(in_flight, counters, endpoints):
+            case Status(in_flight, counters, endpoints, use):
                 worker.in_flight = in_flight
                 worker.counters = counters
                 worker.endpoints = endpoints
+                worker.use = use
             case Leaving():
                 if worker is self._current:
                     self._leaving.set()

@@ -24,6 +24,8 @@ from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.models.local_process import LocalAddress, LocalProcess
 from slipstream.monitoring.slab import slab_folder
+from slipstream.monitoring.use_rows import ResourceRows
+from slipstream.profiling.memory import memory_profiler
 from slipstream.server import garbage, messages
 from slipstream.server.access import Access, check_address
 from slipstream.server.alert_desk import AlertDesk
@@ -32,12 +34,15 @@ from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
 from slipstream.server.exporting import Exporting
 from slipstream.server.measuring import Measuring
+from slipstream.server.own_use import announce_parts
 from slipstream.server.process import start_worker
+from slipstream.server.profile_desk import SUPERVISOR, ProfileDesk
 from slipstream.server.recording import Recorder
-from slipstream.server.renewal import Origin, Renewal
+from slipstream.server.renewal import Origin, Renewal, seen
 from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
+from slipstream.server.stalling import ProcessStalls
 from slipstream.server.upstream_health import upstream_health
 from slipstream.store.keys import KeyStore
 
@@ -107,6 +112,7 @@ class Supervisor:
             await self._watch(parts)
             self._recorder.start()
             garbage.spare()
+            self._watch_stalls(parts)
             parts.push_async_callback(self._recorder.aclose, _COMMIT_SECONDS)
             await self._run_workers()
         if self._refusal is not None:
@@ -126,10 +132,13 @@ class Supervisor:
         match message:
             case messages.Records(rows):
                 self._recorder.take(rows)
-            case messages.Stalled(stall):
-                self._renewal.stalled(stall)
             case messages.Ready():
                 self._announce_once()
+            case messages.Stalled(stall):
+                self._profiles.stalled(f"worker {slot}", stall)
+                self._renewal.stalled(seen(stall, slot))
+            case messages.Profiled():
+                self._profiles.profiled(f"worker {slot}", message)
             case messages.Refused(what, hint) if self._announced:  # others serve on
                 _log.error("worker %d cannot serve: %s %s", slot, what, hint)
             case messages.Refused(what, hint):
@@ -180,6 +189,12 @@ class Supervisor:
         listener = bind_unix(self._control_path)
         parts.callback(self._control_path.unlink, missing_ok=True)
         self._measure(parts)
+        self._profiles = ProfileDesk(
+            settings.profiling,
+            self._slots,
+            self._recorder,
+            resources=lambda: ResourceRows(folder=paths.data_folder(settings)),
+        )
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
         self._ending = parts.enter_context(contextlib.ExitStack())
@@ -188,11 +203,13 @@ class Supervisor:
     def _measure(self, parts: contextlib.AsyncExitStack) -> None:
         """The metrics: made before any worker starts, stored to the end when all are gone."""
         settings = self._settings
+        keeper = SeriesKeeper(paths.series_path(settings))
+        self._state.include("metrics", keeper.health)
         self._measuring = Measuring(
             slab_folder(self._control_path),
             settings.server.workers,
             self._counters,
-            keeper=SeriesKeeper(paths.series_path(settings)),
+            keeper=keeper,
             data_folder=paths.data_folder(settings),
         )
         parts.push_async_callback(self._measuring.aclose)
@@ -205,6 +222,7 @@ class Supervisor:
         self._alerting = Alerting(
             paths.alerts_path(settings), settings, measuring.readings, measuring.meter, url=self._url
         )
+        self._state.include("alerts", self._alerting.health)
         self._desk = AlertDesk(self._alerting, list(settings.alerts.receivers))
         await self._alerting.start()
         with contextlib.suppress(StoreFailed):  # was told by the alerts
@@ -212,6 +230,20 @@ class Supervisor:
         measuring.each_second(self._tell_health)
         measuring.each_second(self._alerting.look)
         parts.push_async_callback(self._alerting.aclose)
+
+    def _watch_stalls(self, parts: contextlib.AsyncExitStack) -> None:
+        """The supervisor's own loop; whoever it holds up waits for a page."""
+        stalls = ProcessStalls(
+            self._settings.profiling,
+            SUPERVISOR,
+            self._measuring.meter,
+            tell=lambda stall: self._profiles.stalled(SUPERVISOR, stall),
+            others=lambda request: 0,
+        )
+        stalls.start()
+        parts.callback(stalls.stop)
+        self._measuring.each_second(memory_profiler.note)
+        announce_parts(self._measuring, self._recorder, self._alerting, stalls)
 
     def _tell_health(self) -> None:
         for upstream, healthy in upstream_health(slot.endpoints for slot in self._slots).items():
@@ -316,6 +348,7 @@ class Supervisor:
         from slipstream.gateway.alerts_api import alert_routes
         from slipstream.gateway.doctor_api import doctor_routes
         from slipstream.gateway.metrics_api import metric_routes
+        from slipstream.gateway.profiling_api import profiling_routes
         from slipstream.gateway.prometheus import export_routes
         from slipstream.server.board import server_board
 
@@ -324,11 +357,10 @@ class Supervisor:
         self._ending.callback(board.live.close)
         metrics = metric_routes(measuring.readings, measuring.live.watch)
         exports = export_routes(measuring.readings)
-        pages = [*feed_routes(board, admin_only), *routes()]
-        return control_app(
-            self._state,
-            [*metrics, *exports, *alert_routes(self._desk), *doctor_routes(self._renewal), *pages],
-        )
+        profiling = profiling_routes(self._profiles)
+        pages = [*profiling, *feed_routes(board, admin_only), *routes()]
+        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal)]
+        return control_app(self._state, [*metrics, *exports, *desks, *pages])
 
 
 def _sweep_sockets(settings: Settings) -> None:

@@ -22,14 +22,16 @@ from slipstream.core.errors import SlipstreamError
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
-from slipstream.core.stalls import StallSeen
+from slipstream.core.use import USE
 from slipstream.gateway.server import GatewayServer
 from slipstream.models.local_process import OFF
 from slipstream.monitoring.slab import slab_folder
-from slipstream.profiling.stalls import Stall, StallWatch
+from slipstream.profiling.memory import memory_profiler
 from slipstream.server import garbage, messages
 from slipstream.server.channel import Channel
+from slipstream.server.self_profile import SelfProfile
 from slipstream.server.sink import ChannelSink, NoSink
+from slipstream.server.stalling import ProcessStalls
 from slipstream.server.worker_metrics import WorkerMetrics, claim_slot
 from slipstream.wiring import Parts, build_parts
 
@@ -53,6 +55,8 @@ class Worker:
         self._drain_seconds: float | None = None  # None = go on serving
         self._ordered = asyncio.Event()  # to drain, or to drain faster
         self._terms = 0
+        self._records: ChannelSink | NoSink = NoSink()
+        self._profile = SelfProfile(self.channel.send)
 
     async def run(self, listener: socket.socket) -> int:
         """Serve `listener` until told to end; the exit status."""
@@ -61,7 +65,7 @@ class Worker:
             return 1
         settings = msgspec.json.decode(self._begin.settings, type=Settings)
         set_up_logs(settings.log)
-        sink = self._sink(settings.record)
+        self._records = sink = self._sink(settings.record)
         metrics = self._measure(self._begin)
         try:
             parts = self._build(settings, metrics.sink(sink))
@@ -73,17 +77,18 @@ class Worker:
             return 1
         garbage.spare()
         metrics.start()
+        stalls = self._watch_stalls(settings, server, metrics)
         self.channel.send(messages.Ready(os.getpid()))
         self._parts = parts
         reporting = asyncio.create_task(self._report(server, parts, metrics))
-        watch = self._watch_stalls(settings, server, self._begin.slot)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
         await self._drain(server)
         await server.aclose()
         await parts.aclose()
         reporting.cancel()
-        watch.stop()
+        stalls.stop()
+        self._profile.cancel()
         await sink.close(_FLUSH_SECONDS)
         self.channel.send(messages.Status(0, self._counters.snapshot()))
         metrics.close()
@@ -94,19 +99,6 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
         self.channel.close()
-
-    def _watch_stalls(self, settings: Settings, server: GatewayServer, slot: int) -> StallWatch:
-        """Tell the supervisor of each time that the loop stands still."""
-
-        def tell(stall: Stall) -> None:
-            place = str(stall.culprit or "")
-            seen = StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)
-            self.channel.send(messages.Stalled(seen))
-
-        watch = StallWatch(tell, victims=lambda: server.in_flight)
-        if settings.profiling.stalls:
-            watch.start()
-        return watch
 
     def _renew(self, encoded: bytes) -> None:
         """Take other settings; where they cannot be taken, those before hold on."""
@@ -144,6 +136,22 @@ class Worker:
             counters=self._counters,
         )
 
+    def _watch_stalls(
+        self, settings: Settings, server: GatewayServer, metrics: WorkerMetrics
+    ) -> ProcessStalls:
+        stalls = ProcessStalls(
+            settings.profiling,
+            metrics.process,
+            metrics.meter,
+            tell=lambda stall: self.channel.send(messages.Stalled(stall)),
+            others=server.others,
+        )
+        stalls.start()
+        if isinstance(self._records, ChannelSink):
+            USE.announce("record queue", self._records.use)
+        USE.announce("event loop", lambda: metrics.loop_row(stalls.count))
+        return stalls
+
     async def _drain(self, server: GatewayServer) -> None:
         server.begin_drain()
         while self._ordered.is_set():
@@ -160,7 +168,12 @@ class Worker:
         while True:
             await asyncio.sleep(_STATUS_SECONDS)
             metrics.look(server.in_flight, server.oldest_ns)
-            self.channel.send(messages.Status(server.in_flight, self._counters.snapshot(), parts.endpoints()))
+            memory_profiler.note()
+            self.channel.send(
+                messages.Status(
+                    server.in_flight, self._counters.snapshot(), parts.endpoints(), tuple(USE.rows())
+                )
+            )
 
     def _on_message(self, message: messages.ToWorker) -> None:
         match message:
@@ -175,6 +188,8 @@ class Worker:
                 self._renew(settings)
             case messages.Drain(seconds):
                 self._order(seconds)
+            case messages.Profile():
+                self._profile.begin(message)
 
     def _on_close(self) -> None:
         """The supervisor is gone. Nobody will restart, drain or record: end now."""

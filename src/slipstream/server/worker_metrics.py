@@ -8,6 +8,8 @@ from pathlib import Path
 from slipstream.core.errors import StoreFailed
 from slipstream.core.meters import Counters
 from slipstream.core.ports import RecordSink
+from slipstream.core.use import UseRow
+from slipstream.monitoring.loop_use import LoopUse
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
 from slipstream.monitoring.recorder import MeasuredSink, RequestRecorder
@@ -34,7 +36,8 @@ class WorkerMetrics:
         self.requests = RequestRecorder(slab)
         self._slab = slab
         self._counters = counters
-        self._process = process
+        self.process = process
+        self._loop = LoopUse()
         self._garbage = GcPauses(lambda ns: self.meter.observe("gc_pause", ns / 1e6, process))
         self._lag: asyncio.Task[None] | None = None
         attach(counters, slab)
@@ -46,9 +49,15 @@ class WorkerMetrics:
     def start(self) -> None:
         """Begin to watch the running loop and the garbage collector."""
         self._garbage.start()
-        self._lag = asyncio.get_running_loop().create_task(
-            watch_lag(lambda ns: self.meter.observe("loop_lag", ns / 1e6, self._process))
-        )
+        self._lag = asyncio.get_running_loop().create_task(watch_lag(self._on_lag))
+
+    def loop_row(self, stalls: int) -> UseRow:
+        """How the event loop does, since it was asked last; on the loop's own thread."""
+        return self._loop.row(stalls)
+
+    def _on_lag(self, late_ns: int) -> None:
+        self.meter.observe("loop_lag", late_ns / 1e6, self.process)
+        self._loop.late(late_ns)
 
     def look(self, in_flight: int, oldest_ns: int) -> None:
         """Once a second: how many requests are under way, and for how long the oldest of them."""

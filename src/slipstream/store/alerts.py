@@ -171,6 +171,10 @@ class AlertStore:
         )
         return [_decoded(row[0], Message) for row in rows]
 
+    def count(self, state: str) -> int:
+        """How many messages are in a state."""
+        return self._database.number("SELECT count(*) FROM outbox WHERE state = ?", (state,))
+
     def message(self, message_id: str) -> Message | None:
         """One message."""
         rows = self._database.rows("SELECT message FROM outbox WHERE id = ?", (message_id,))

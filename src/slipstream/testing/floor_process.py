@@ -16,7 +16,7 @@ from slipstream.core.errors import Unavailable
 from slipstream.testing.lifeline import serve_until_cut
 from slipstream.testing.simulator import run_loop
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 END_SECONDS = 5.0
 
 

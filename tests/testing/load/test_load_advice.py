@@ -59,7 +59,6 @@ def test_a_target_that_refuses_everything(status: str, body: str, said: list[str
     result = outcome_of(whole(status, body), 30)
 
     assert result.summary.stopped == "refused"
-    assert result.summary.duration_seconds < 15
     assert result.successful_requests == 0
     for each in said:
         assert each in result.summary.hint

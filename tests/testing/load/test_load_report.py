@@ -17,11 +17,15 @@ from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.testing.load.config import LoadConfig
 from slipstream.testing.load.definitions import told_as
 from slipstream.testing.load.export import COLUMNS, as_json, write_csv, write_json
+from slipstream.testing.load.limit import conclude
+from slipstream.testing.load.limit_html import limit_page
+from slipstream.testing.load.limit_words import in_words
 from slipstream.testing.load.report_html import page
 from slipstream.testing.load.result import LoadResult
 from slipstream.testing.load.results import find
 from slipstream.testing.load.run import Meters, RunResult
 from slipstream.testing.load.samples import ERRORS, Samples
+from slipstream.testing.load.search import Probe
 from slipstream.testing.load.summary import summarize
 from slipstream.testing.load.svg import Axes, Line, chart
 
@@ -179,6 +183,39 @@ def test_the_page_is_whole_and_loads_nothing(result: LoadResult) -> None:
     assert f"default-src 'none'; style-src 'sha256-{digest}'" in text
     assert ("INVALID" in text) is not result.valid
     assert "nan" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+
+
+def probe(users: int, *, bad: bool = False) -> Probe:
+    return Probe(
+        users=users, good=10 if bad else 100, count=100, errors=2 if bad else 0, throughput=min(users, 8) * 20.0,
+        goodput=1.0, service_ms_mean=50.0, response_ms_p50=50.0, response_ms_p95=60.0,
+        verdict="bad" if bad else "good", error_kinds={"http_5xx": 2} if bad else {},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("counts", [(), (1,), (1, 2, 4, 8, 16)])
+def test_the_page_of_a_limit_is_whole(counts: tuple[int, ...]) -> None:
+    """From no probe at all to a whole search: well-formed, no script, each probe in its table."""
+    probes = [probe(each, bad=each > 8) for each in counts]
+    found = conclude(probes, target="http://<b>", objectives=("ttft<=9ms",), wanted=0.95, error_threshold=5)
+    text = limit_page(found)
+    tags = Tags()
+    tags.feed(text)
+
+    assert tags.open == []
+    assert "b" in tags.tags  # of the cards, none of the target
+    assert "http://&lt;b&gt;" in text
+    assert not {"src", "href", "style"} & {name for name, _ in tags.attributes}
+    assert text.count("</td><td>") >= 7 * len(counts)
+    assert ("<circle" in text) is bool(counts)
+
+
+def test_a_limit_that_is_not_known() -> None:
+    """Stopped before the first probe was over: nothing is claimed."""
+    found = conclude([], target="http://t", objectives=(), wanted=0.95, error_threshold=5)
+
+    assert "not known" in in_words(found)[0]
+    assert "Saturated: not known." in in_words(found)
 
 
 def test_the_page_escapes_what_it_shows() -> None:

@@ -11,6 +11,9 @@ from slipstream.testing.load.plan import SECOND, Plan, arrivals
 from slipstream.testing.load.run import RunOptions
 from slipstream.testing.load.selftest import (
     SERVICE_FROZEN_NS,
+    Oracle,
+    Percentile,
+    SelfTestReport,
     against,
     frozen_script,
     frozen_server,
@@ -72,11 +75,12 @@ def test_the_engine_sees_a_frozen_server() -> None:
         oracle = asyncio.run(frozen_server(seconds=3, options=ONE))
         assert oracle.failed == 0
         assert oracle.requests == 300
+        assert all(each.measured_ms >= each.truth_ms * 0.98 for each in oracle.percentiles)
         worst.append(max(each.error for each in oracle.percentiles if each.rank >= 90))
         if worst[-1] < 0.1:
             break
 
-    assert min(worst) < 0.1
+    assert min(worst) < 0.1 or oracle.disturbed
 
 
 def test_the_oracle_catches_omission() -> None:
@@ -89,8 +93,8 @@ def test_the_oracle_catches_omission() -> None:
         freeze_after_ns=script.freeze_after_ns,
         freeze_ns=script.freeze_ns,
     )
-    closed = asyncio.run(against(script, Plan(users=5, duration_seconds=3), options=ONE))
-    oracle = judged("closed", "", closed, truth)
+    closed, machine = asyncio.run(against(script, Plan(users=5, duration_seconds=3), options=ONE))
+    oracle = judged("closed", "", closed, truth, machine)
 
     assert not oracle.passed
     assert {each.rank: each.error for each in oracle.percentiles}[90] > 0.5
@@ -101,17 +105,55 @@ def test_the_engine_measures_a_queue() -> None:
     oracle = asyncio.run(known_queue(seconds=2, options=ONE))
 
     assert oracle.failed == 0
-    assert oracle.worst < 0.5
+    assert all(each.measured_ms >= each.truth_ms * 0.98 for each in oracle.percentiles)
+    assert oracle.worst < 0.5 or oracle.disturbed
+
+
+def oracle_of(error: float, *, failed: int = 0, late_ms: float = 1.1, busy: float | None = 0.1) -> Oracle:
+    return Oracle(
+        "o", "what", 100, failed, (Percentile(50, 10, 10 * (1 + error), error),), 0.1, late_ms, busy
+    )
+
+
+@pytest.mark.parametrize(
+    ("oracle", "verdict"),
+    [
+        (oracle_of(0.01), "passed"),
+        (oracle_of(0.01, late_ms=30, busy=1.0), "passed"),
+        (oracle_of(0.5), "failed"),
+        (oracle_of(0.5, busy=None), "failed"),
+        (oracle_of(0.0, failed=1), "failed"),
+        (oracle_of(0.5, late_ms=30), "undecided"),
+        (oracle_of(0.5, busy=0.9), "undecided"),
+    ],
+)
+def test_a_busy_machine_is_no_failure(oracle: Oracle, verdict: str) -> None:
+    """What a busy machine spoilt is undecided and says why; on a quiet one it is a failure."""
+    assert oracle.verdict == verdict
+    assert SelfTestReport((oracle_of(0.0), oracle)).verdict == verdict
+    assert bool(oracle.disturbed) is (oracle.late_ms_p99 > 2.5 or (oracle.busy_share or 0) > 0.5)
+
+
+def test_a_failure_outweighs_what_is_undecided() -> None:
+    """One oracle that failed on a quiet machine is enough."""
+    assert SelfTestReport((oracle_of(0.5, busy=1.0), oracle_of(0.5))).verdict == "failed"
+
+
+def test_the_witness_sees_what_else_runs() -> None:
+    """The known server tells how late its timers fire: never before their time, its own freeze apart."""
+    _, machine = asyncio.run(
+        against(frozen_script(2), Plan(loop="constant", rate=50, duration_seconds=2), options=ONE)
+    )
+
+    assert 0 < machine.late_ms_p99 < 400  # the freeze is of 400 ms
+    assert machine.busy_share is None or 0 < machine.busy_share <= 1
 
 
 @pytest.mark.long
 def test_the_self_test_is_passed() -> None:
-    """All percentiles are within 2 % of the truth, at the latest in the fifth run: others use this machine too."""
-    reports = []
-    for _ in range(5):
-        reports.append(asyncio.run(selftest(seconds=10)))
-        if reports[-1].passed:
-            break
+    """All percentiles are within 2 % of the truth, unless others used this machine too: then it says so."""
+    report = asyncio.run(selftest(seconds=10))
 
-    assert reports[-1].passed
-    assert len(reports[-1].oracles) == 2
+    assert report.verdict != "failed", report
+    assert report.passed or any(each.disturbed for each in report.oracles)
+    assert len(report.oracles) == 2

@@ -22,6 +22,8 @@ FORS = (0, 60, 180, 600, 1800)
 """The `for` that are tried beside the one that is written, in seconds."""
 _TIERS = ((2 * 3600, 1), (48 * 3600, 10), (30 * 86400, 60), (RANGE_SECONDS_MAX, 3600))
 """Up to which age the past is stored in which steps, in seconds."""
+_STORED_SECONDS = 10
+"""The finest step that is on disk; seconds are in memory."""
 
 
 class Episode(Struct, frozen=True):
@@ -74,7 +76,7 @@ def backtest(
     Raises `ConditionError`, and `BadRequest` for a range that is none or too long.
     """
     program = compiled(text, slos)
-    span = _span(start_wall_ns, end_wall_ns, readings.now_wall_ns())
+    span = _span(start_wall_ns, end_wall_ns, readings)
     answers = _answers(program, readings, span)
     own = _episodes(program, program.terms, answers, span)
     step_ns = int(span.step_seconds * 1e9)
@@ -97,7 +99,8 @@ def backtest(
     )
 
 
-def _span(start_ns: int, end_ns: int, now_ns: int) -> Span:
+def _span(start_ns: int, end_ns: int, readings: Readings) -> Span:
+    now_ns = readings.now_wall_ns()
     end_ns = min(end_ns, now_ns)
     seconds = (end_ns - start_ns) / 1e9
     if not 0 < seconds <= RANGE_SECONDS_MAX:
@@ -106,6 +109,8 @@ def _span(start_ns: int, end_ns: int, now_ns: int) -> Span:
         )
     age = (now_ns - start_ns) / 1e9
     step = next((step for reach, step in _TIERS if age <= reach), _TIERS[-1][1])
+    if start_ns < readings.fresh_since_ns():  # of before the start of this server there are no seconds
+        step = max(step, _STORED_SECONDS)
     step = max(step, -(-int(seconds) // LOOKS_MAX))
     step_ns = step * 1_000_000_000
     return Span(start_ns // step_ns * step_ns, end_ns, float(step))

@@ -28,15 +28,20 @@ _MAIL_STEPS = 10
 
 
 class DeliveryFailed(SlipstreamError):
-    """A receiver did not take a message; `is_final` says whether trying again cannot help."""
+    """A receiver did not take a message.
+
+    `is_final` says whether trying again cannot help, `left` which of its addresses do not have it, where
+    others do.
+    """
 
     status = 502
     kind = "upstream_error"
     code = "delivery_failed"
 
-    def __init__(self, message: str, *, is_final: bool) -> None:
+    def __init__(self, message: str, *, is_final: bool, left: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.is_final = is_final
+        self.left = left
 
 
 class Delivery:
@@ -73,8 +78,8 @@ class Delivery:
         except (DeliveryFailed, asyncio.CancelledError):
             raise
         except SlipstreamError as error:
-            is_final = getattr(error, "is_final", False)
-            raise DeliveryFailed(str(error), is_final=bool(is_final)) from error
+            is_final = bool(getattr(error, "is_final", False))
+            raise DeliveryFailed(str(error), is_final=is_final, left=getattr(error, "left", ())) from error
 
     async def _deliver(self, receiver: Receiver, notification: Notification, message: Message) -> None:
         if receiver.kind == "mail":
@@ -82,7 +87,7 @@ class Delivery:
 
             letter = mail.written(
                 self._mail.sender,
-                receiver.to,
+                message.left or receiver.to,
                 payloads.subject(notification),
                 payloads.mail_text(notification, self._url),
             )
@@ -130,6 +135,10 @@ def check(alerts: Alerts, mail_settings: Mail) -> None:
                     f"`alerts.routes.{severity}` names a receiver {name!r} that does not exist.",
                     hint=f"Write it in the settings: [alerts.receivers.{name}]",
                 )
+    if alerts.url and not _is_page(alerts.url):
+        raise ConfigurationError(
+            f"`alerts.url` is no address of a page: {alerts.url!r}.", hint="Such as https://chat.example.org."
+        )
     for name, receiver in alerts.receivers.items():
         _check_receiver(f"alerts.receivers.{name}", receiver, mail_settings)
 
@@ -150,8 +159,12 @@ def _check_receiver(where: str, receiver: Receiver, mail_settings: Mail) -> None
     url = receiver.url if not receiver.url_env else _url(receiver)
     if not url:
         raise ConfigurationError(f"`{where}` has no URL.", hint=f"Write {where}.url or {where}.url_env.")
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username:
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and not parts.username and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        is_usable = False
+    if not is_usable or not parts.hostname:
         raise ConfigurationError(f"The URL of `{where}` is not one of http or https without a user name.")
     if _is_link_local(parts.hostname):
         raise ConfigurationError(
@@ -174,6 +187,15 @@ def _from_environment(name: str) -> str:
     if not value:
         raise ConfigurationError(f"The environment variable {name} is not set.", hint=f"Set {name}.")
     return value
+
+
+def _is_page(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    is_plain = url.isascii() and url.isprintable() and not set(url) & set(' <>|"')
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and not parts.query and is_plain
 
 
 def _is_link_local(host: str) -> bool:

@@ -69,9 +69,16 @@ def _alertmanager_alert(alert: Alert, url: str) -> dict[str, object]:
         "annotations": {"summary": _line(alert), "condition": alert.condition, "value": alert.value},
         "startsAt": _when(alert.started_wall_ns),
         "endsAt": _when(alert.ended_wall_ns) if alert.ended_wall_ns else _NEVER,
-        "generatorURL": f"{url}/dashboard#alerts" if url else "",
+        "generatorURL": page(url, alert) if url else "",
         "fingerprint": alert.fingerprint,
     }
+
+
+def page(url: str, alert: Alert) -> str:
+    """The dashboard at the time of an alert: from 15 min before it began to 5 min after its end."""
+    began = alert.started_wall_ns // 1_000_000_000
+    ended = alert.ended_wall_ns // 1_000_000_000 or began
+    return f"{url}/dashboard?from={began - 900}&to={ended + 300}"
 
 
 def signature(secret: str, body: bytes, unix_seconds: int) -> bytes:
@@ -98,7 +105,7 @@ def slack(notification: Notification, url: str) -> bytes:
     if len(alerts) > SLACK_SHOWN_MAX:
         blocks.append(_slack_note(f"and {len(alerts) - SLACK_SHOWN_MAX} more"))
     if url:
-        blocks.append(_slack_note(f"<{url}/dashboard|Dashboard>"))
+        blocks.append(_slack_note(f"<{_slack_escaped(page(url, alerts[0]))}|Dashboard>"))
     return msgspec.json.encode({"text": _slack_escaped(subject(notification)), "blocks": blocks})
 
 
@@ -132,7 +139,7 @@ def mail_text(notification: Notification, url: str) -> str:
     if notification.reason == "test":
         parts.append("This is a test. Nothing is wrong.")
     if url:
-        parts.append(f"{url}/dashboard")
+        parts.append(page(url, (*notification.firing, *notification.resolved)[0]))
     return "\n\n".join(parts) + "\n"
 
 

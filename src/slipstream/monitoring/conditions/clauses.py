@@ -6,7 +6,7 @@ from typing import get_args
 from msgspec import Struct
 
 from slipstream.core.alerts import NoData
-from slipstream.monitoring.conditions.mistakes import nearest
+from slipstream.core.nearest import nearest
 from slipstream.monitoring.conditions.stream import Stream
 from slipstream.monitoring.conditions.syntax import Truth
 

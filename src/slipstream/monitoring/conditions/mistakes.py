@@ -1,8 +1,5 @@
 """What is wrong with a condition, at which character, and what was probably meant."""
 
-import difflib
-from collections.abc import Iterable
-
 from slipstream.core.errors import BadRequest
 
 _SHOWN = 100
@@ -30,9 +27,3 @@ def caret(text: str, position: int) -> str:
     shown = "".join(each if each.isprintable() else " " for each in text)
     begin = max(0, min(position - _SHOWN // 2, len(shown) - _SHOWN))
     return f"  {shown[begin : begin + _SHOWN]}\n  {' ' * (position - begin)}^"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint with the nearest known name; empty where none is near."""
-    close = difflib.get_close_matches(name.lower(), list(known), n=2, cutoff=0.6)
-    return "Did you mean " + " or ".join(f"`{each}`" for each in close) + "?" if close else ""

@@ -12,8 +12,8 @@ Comparisons do not chain, `not` binds looser than they do, and brackets nest `DE
 
 from collections.abc import Callable, Collection
 
+from slipstream.core.nearest import nearest
 from slipstream.monitoring.conditions import clauses, units
-from slipstream.monitoring.conditions.mistakes import nearest
 from slipstream.monitoring.conditions.reference import References
 from slipstream.monitoring.conditions.stream import CLAUSE_WORDS, Stream
 from slipstream.monitoring.conditions.subjects import SUBJECTS, Subject

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from slipstream.core.metrics import LABEL_LENGTH_MAX
-from slipstream.monitoring.conditions.mistakes import nearest
+from slipstream.core.nearest import nearest
 from slipstream.monitoring.conditions.stream import Stream
 from slipstream.monitoring.conditions.subjects import (
     AGGREGATES,

@@ -1,6 +1,7 @@
 """The tokens of one condition and a place among them; what both parsers below share."""
 
-from slipstream.monitoring.conditions.mistakes import ConditionError, nearest
+from slipstream.core.nearest import nearest
+from slipstream.monitoring.conditions.mistakes import ConditionError
 from slipstream.monitoring.conditions.tokens import Token, tokens
 from slipstream.monitoring.conditions.units import DURATIONS
 

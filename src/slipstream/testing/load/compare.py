@@ -14,6 +14,7 @@ from slipstream.testing.load.aim import Aimable, aim
 from slipstream.testing.load.config import LoadConfig
 from slipstream.testing.load.goodput import Measure, measured_ms
 from slipstream.testing.load.ratio import Ratio, Verdict, ratio
+from slipstream.testing.load.readiness import until_loaded
 from slipstream.testing.load.samples import PHASES
 from slipstream.testing.load.stats import Estimate, Floats, block_bootstrap, proportion
 from slipstream.testing.load.summary import SHARES
@@ -110,6 +111,8 @@ async def compare(
     )
     aims = (aim(first, config, settings), aim(second, config, settings))
     stop = stop or asyncio.Event()
+    for each in aims:
+        await until_loaded(each.server, stop)
     rounds: list[tuple[LoadResult, LoadResult]] = []
     for number in range(options.rounds * REPEATS):
         if len(_valid(rounds)) == options.rounds:

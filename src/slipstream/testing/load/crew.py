@@ -13,7 +13,8 @@ from slipstream.testing.load.columns import Reading, gaps_size, rows_size, share
 from slipstream.testing.load.orders import GO, READY, STOP, Orders, Report, encode
 from slipstream.testing.load.outcome import Left
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
+"""A worker that dies says so at once; one that waits for its turn on a busy machine is waited for."""
 END_SECONDS = 10.0
 REPORT_BYTES = 64 * 1024 * 1024
 LOG_BYTES = 4096
@@ -48,13 +49,16 @@ class Worker:
         """Wait until it could begin. Raises `Unavailable`, with its last words, if it cannot."""
         assert self._process.stdout is not None
         line = b""
-        with contextlib.suppress(TimeoutError):
+        why = "it ended and said nothing"
+        try:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_SECONDS)
+        except TimeoutError:
+            why = f"it was not ready after {START_SECONDS:g} s"
         if line != READY:
             self.kill()
             await self._hear_errors()
             raise Unavailable(
-                f"A load worker did not start: {self.last_words or 'it said nothing'}.",
+                f"A load worker did not start: {self.last_words or why}.",
                 hint="Its standard error says why; fewer workers or requests need less memory.",
             )
 

@@ -81,8 +81,30 @@ class Steal:
         return (after[0] - before[0]) / (after[1] - before[1])
 
 
+class Busy:
+    """Share of the machine's CPU time that was used, by whomever, since this was made."""
+
+    def __init__(self) -> None:
+        self._before = _fields()
+
+    @property
+    def share(self) -> float:
+        """0 to 1; NaN where the system does not say."""
+        before, after = self._before, _fields()
+        if before is None or after is None or sum(after) <= sum(before):
+            return math.nan
+        idle = after[3] + after[4] - before[3] - before[4]
+        return 1 - idle / (sum(after) - sum(before))
+
+
 def _ticks() -> tuple[int, int] | None:
     """Stolen and all ticks of all cores."""
+    fields = _fields()
+    return None if fields is None else (fields[7], sum(fields))
+
+
+def _fields() -> list[int] | None:
+    """Ticks of all cores: user, nice, system, idle, iowait, irq, softirq, steal."""
     if sys.platform != "linux":
         return None
     try:
@@ -90,4 +112,4 @@ def _ticks() -> tuple[int, int] | None:
         numbers = [int(each) for each in fields]
     except (OSError, ValueError):
         return None
-    return (numbers[7], sum(numbers)) if len(numbers) == 8 else None
+    return numbers if len(numbers) == 8 else None

@@ -4,6 +4,9 @@
 
 Every request is answered after `service_ns`, one at a time if `is_queue`. So long after the first request as
 `freeze_after_ns` says, the whole process stands still for `freeze_ns`, as a stopped one does.
+
+It is also a witness: a timer of its own tells how late this machine wakes a process, whatever is measured.
+`GET /late` answers with the 99th percentile of that, in milliseconds.
 """
 
 import asyncio
@@ -20,6 +23,9 @@ from slipstream.core import clock
 from slipstream.testing.floor_process import serve_as_child
 from slipstream.testing.load.pacer import Pacer
 
+BEAT_SECONDS = 0.005
+BEATS_MAX = 100_000
+WITNESS = b"/late"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -41,6 +47,25 @@ class Known:
         self._due: list[tuple[int, int, asyncio.Transport | None]] = []
         self._count = 0
         self._free_at = 0
+        self._late: list[int] = []
+        self._thawed = False
+        self._beat(clock.monotonic_ns())
+
+    def _beat(self, due: int) -> None:
+        """Note how late this was called; the one beat of a freeze apart."""
+        now = clock.monotonic_ns()
+        if self._thawed:
+            self._thawed = False
+        elif len(self._late) < BEATS_MAX:
+            self._late.append(now - due)
+        again = now + round(BEAT_SECONDS * 1e9)
+        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat, again)
+
+    def late(self) -> bytes:
+        """The answer to whoever asks how late timers fired."""
+        ordered = sorted(self._late)
+        body = b"%.3f" % (ordered[len(ordered) * 99 // 100] / 1e6)
+        return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (len(body), body)
 
     def take(self, transport: asyncio.Transport) -> None:
         """A request is there."""
@@ -59,6 +84,7 @@ class Known:
             at, _, transport = heapq.heappop(due)
             if transport is None:
                 time.sleep(max(0, at + self._script.freeze_ns - clock.monotonic_ns()) / 1e9)
+                self._thawed = True
             else:
                 transport.write(ANSWER)
         if due:
@@ -75,6 +101,7 @@ class KnownConnection(asyncio.Protocol):
             known.append(Known(script))
         self._known = known[0]
         self._parser = httptools.HttpRequestParser(self)
+        self._path = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
@@ -87,8 +114,16 @@ class KnownConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._transport.abort()
 
+    def on_url(self, path: bytes) -> None:
+        """Called by the parser."""
+        self._path = path
+
     def on_message_complete(self) -> None:
         """A request is whole."""
+        if self._path == WITNESS:
+            self._transport.write(self._known.late())
+            self._transport.close()
+            return
         self._known.take(self._transport)
 
 

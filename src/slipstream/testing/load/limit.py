@@ -51,6 +51,9 @@ class Limit(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     time_scale: float = 1.0
     stopped: str = "finished"
+    started_wall_ns: int = 0
+    id: str = ""
+    """Its name among the stored ones; empty = not stored."""
     cautions: tuple[str, ...] = ()
 
 
@@ -135,6 +138,8 @@ def cautions_of(probes: Sequence[Probe]) -> tuple[str, ...]:
 
 def resource(probes: Sequence[Probe], limit_users: int, knee: float | None) -> str:
     """What held the system at its limit, from the probes at and beyond it."""
+    if not probes:
+        return "not known"
     beyond = [each for each in probes if each.users > limit_users]
     if not beyond:
         return "nothing: the limit was not reached"

@@ -1,10 +1,8 @@
 """A result as one HTML page: figures, plots, how far to trust it. Loads nothing, runs no script."""
 
-import base64
 import datetime as dt
-import hashlib
-import html
 
+from slipstream.testing.load.html_page import cards, document, safe, table
 from slipstream.testing.load.result import LoadResult
 from slipstream.testing.load.stats import Estimate, shown
 from slipstream.testing.load.summary import SHARES, Latency, Summary
@@ -18,53 +16,27 @@ NAMES = {
     "gap": "Gaps between chunks",
     "e2e": "To the last content",
 }
-STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#667080;--line:#dfe3e8;--bad:#b42318;--ok:#067647}
-:root{--l0:#1f6feb;--l1:#d9730d;--l2:#0a8f6b;--l3:#8250df}
-@media(prefers-color-scheme:dark){:root{--bg:#12151a;--fg:#e6e9ee;--dim:#98a2b3;--line:#2a3038;--bad:#ff8a7a;
---ok:#5fd3a1;--l0:#6ea8fe;--l1:#ffb067;--l2:#5fd3a1;--l3:#c6a5ff}}
-body{background:var(--bg);color:var(--fg);font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:62rem;
-padding:0 1rem}h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .5rem}
-.dim,.none{color:var(--dim)}
-.stamp{border:2px solid var(--bad);color:var(--bad);padding:.5rem .8rem;margin:1rem 0;border-radius:.4rem}
-.bad{color:var(--bad)}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.8rem}
-.card{border:1px solid var(--line);border-radius:.5rem;padding:.6rem .8rem}
-.card b{display:block;font-size:1.3rem}
-.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-td,th{text-align:right;padding:.25rem .6rem;border-bottom:1px solid var(--line)}th{font-weight:600}
-td:first-child,th:first-child{text-align:left}small{color:var(--dim);white-space:nowrap}svg{width:100%;height:auto}
-.grid{stroke:var(--line);fill:none}.tick,.name{fill:var(--dim);font-size:11px}.end{text-anchor:end}
-.mid{text-anchor:middle}.line{fill:none;stroke-width:1.8;stroke-linecap:round}.key{font-size:12px}path.l0{stroke:var(--l0)}
-path.l1{stroke:var(--l1)}path.l2{stroke:var(--l2)}path.l3{stroke:var(--l3)}text.l0{fill:var(--l0)}
-text.l1{fill:var(--l1)}text.l2{fill:var(--l2)}text.l3{fill:var(--l3)}
-"""
 
 
 def page(result: LoadResult) -> str:
     """The whole page."""
     summary = result.summary
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     when = dt.datetime.fromtimestamp(summary.started_wall_ns / 1e9, dt.UTC)
-    title = f"Load test of {summary.target}"
-    return "".join(
-        [
-            "<!doctype html><html lang='en'><head><meta charset='utf-8'>",
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            "<meta name='viewport' content='width=device-width,initial-scale=1'>",
-            f"<title>{_safe(title)}</title><style>{STYLE}</style></head><body>",
-            f"<h1>{_safe(title)}</h1>",
-            f"<p class='dim'>{when:%Y-%m-%d %H:%M:%S} UTC, {_safe(asked(summary))}</p>",
-            _stamp(summary),
-            _cards(result),
-            "<h2>Latency, ms</h2>",
-            _latencies(summary),
-            _plots(summary),
-            _errors(summary),
-            _steps(summary),
-            _client(summary),
-            "</body></html>\n",
-        ]
+    return document(
+        f"Load test of {summary.target}",
+        "".join(
+            [
+                f"<p class='dim'>{when:%Y-%m-%d %H:%M:%S} UTC, {safe(asked(summary))}</p>",
+                _stamp(summary),
+                _cards(result),
+                "<h2>Latency, ms</h2>",
+                _latencies(summary),
+                _plots(summary),
+                _errors(summary),
+                _steps(summary),
+                _client(summary),
+            ]
+        ),
     )
 
 
@@ -99,12 +71,12 @@ def _stamp(summary: Summary) -> str:
     out = ""
     if not honesty.valid:
         said = "; ".join(honesty.reasons)
-        out = f"<p class='stamp'><b>INVALID</b>: {_safe(said)}. These figures measure the client.</p>"
-    return out + "".join(f"<p class='dim'>{_safe(each)}.</p>" for each in honesty.cautions)
+        out = f"<p class='stamp'><b>INVALID</b>: {safe(said)}. These figures measure the client.</p>"
+    return out + "".join(f"<p class='dim'>{safe(each)}.</p>" for each in honesty.cautions)
 
 
 def _cards(result: LoadResult) -> str:
-    cards = {
+    figures = {
         "requests": f"{result.summary.counts.measured:,}",
         "throughput, req/s": str(result.throughput),
         "goodput, req/s": str(result.goodput),
@@ -114,11 +86,7 @@ def _cards(result: LoadResult) -> str:
         "p99, ms": str(result.p99_response_time),
         "output tokens/s": str(result.figure("output_tokens_per_second")),
     }
-    inner = "".join(
-        f"<div class='card'><span class='dim'>{_safe(name)}</span><b>{_safe(value)}</b></div>"
-        for name, value in cards.items()
-    )
-    return f"<div class='cards'>{inner}</div>"
+    return cards(figures)
 
 
 def _latencies(summary: Summary) -> str:
@@ -132,7 +100,7 @@ def _table(rows: dict[str, Latency]) -> str:
         if not found.mean.samples:
             continue
         cells = [_cell(found.mean), *(_cell(found.get(share)) for share in SHARES), _cell(found.get("max"))]
-        lines.append(f"<tr><td>{_safe(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        lines.append(f"<tr><td>{safe(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f"<div class='wide'><table><tr>{heads}</tr>{''.join(lines)}</table></div>"
 
 
@@ -149,7 +117,11 @@ def _plots(summary: Summary) -> str:
     wide = course.bucket_seconds
     xs = [(number + 0.5) * wide for number in range(len(course.started))]
     counts = {"due": course.started, "answered": course.answered, "failed": course.failed}
-    rates = [Line(name, xs, [each / wide for each in numbers]) for name, numbers in counts.items()]
+    rates = [
+        Line(name, xs, [each / wide for each in numbers], is_bad=name == "failed")
+        for name, numbers in counts.items()
+        if name != "failed" or any(numbers)
+    ]
     times = [Line("p50", xs, course.p50_ms), Line("p95", xs, course.p95_ms)]
     over_time = (
         ("Response time over the run", "ms", times),
@@ -171,9 +143,9 @@ def _errors(summary: Summary) -> str:
     kinds = summary.counts.kinds
     if not kinds:
         return ""
-    rows = "".join(f"<tr><td>{_safe(kind)}</td><td>{count:,}</td></tr>" for kind, count in kinds.items())
-    hint = f"<p>{_safe(summary.hint)}.</p>" if summary.hint else ""
-    return f"<h2>Errors</h2>{hint}<table><tr><th>kind</th><th>requests</th></tr>{rows}</table>"
+    rows = [(kind, f"{count:,}") for kind, count in kinds.items()]
+    hint = f"<p>{safe(summary.hint)}.</p>" if summary.hint else ""
+    return f"<h2>Errors</h2>{hint}{table(('kind', 'requests'), rows)}"
 
 
 def _steps(summary: Summary) -> str:
@@ -199,13 +171,8 @@ def _client(summary: Summary) -> str:
         "collector pauses, longest ms": f"{found.gc_pauses}, {found.gc_pause_max_ms:.1f}",
         "connections opened": f"{found.connections:,}",
     }
-    lines = "".join(f"<tr><td>{_safe(name)}</td><td>{_safe(value)}</td></tr>" for name, value in rows.items())
-    return f"<h2>How the client did</h2><table>{lines}</table>"
+    return f"<h2>How the client did</h2>{table((), list(rows.items()))}"
 
 
 def _or_none(value: float | None) -> str:
     return "n/a" if value is None else shown(value)
-
-
-def _safe(text: str) -> str:
-    return html.escape(text, quote=True)

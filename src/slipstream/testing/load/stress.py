@@ -4,6 +4,7 @@ Users are what is raised, not a rate: a rate above what a system can do measures
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,19 @@ import msgspec
 from msgspec import Struct
 
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError
+from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.testing.load.require import require_numpy
 from slipstream.testing.load.tester import LoadTester, play
 
 if TYPE_CHECKING:
-    from slipstream.config.settings import LoadTesting
+    from slipstream.config.settings import LoadTesting, Settings
     from slipstream.testing.load.aim import Aim, Aimable
     from slipstream.testing.load.config import LoadConfig
     from slipstream.testing.load.limit import Limit
     from slipstream.testing.load.result import LoadResult
     from slipstream.testing.load.search import Probe
+
+log = logging.getLogger(__name__)
 
 
 class LimitOptions(Struct, frozen=True, kw_only=True):
@@ -67,11 +70,12 @@ class StressTester:
 
     Args:
         target: as of `LoadTester`: None = the live server.
-        keep: whether the results of `test_load` are stored.
+        keep: whether results are stored, for `slipstream load list` and `slipstream stress list`.
     """
 
     def __init__(self, target: "Aimable" = None, *, keep: bool = True) -> None:
         self._target = target
+        self._keep = keep
         self._tester = LoadTester(target, keep=keep)
 
     async def test_load(self, concurrent_users: int, duration: float) -> "LoadResult":
@@ -105,6 +109,7 @@ class StressTester:
         from slipstream.config.load import load
         from slipstream.testing.load.aim import aim
         from slipstream.testing.load.config import LoadConfig, read_config
+        from slipstream.testing.load.readiness import until_loaded
 
         options = options or LimitOptions()
         loaded = load()
@@ -117,8 +122,11 @@ class StressTester:
             prompt_tokens=options.prompt_tokens or settings.prompt_tokens,
             output_tokens=options.output_tokens or settings.output_tokens,
         )
-        search = _Search(options, settings, shape, aim(self._target, shape, loaded), stop or asyncio.Event())
-        return await search.run(watch or (lambda _: None))
+        aimed = aim(self._target, shape, loaded)
+        await until_loaded(aimed.server, stop)
+        search = _Search(options, settings, shape, aimed, stop or asyncio.Event())
+        found = await search.run(watch or (lambda _: None))
+        return _kept(found, loaded) if self._keep and found.probes else found
 
     def __repr__(self) -> str:
         return f"StressTester({'' if self._target is None else repr(self._target)})"
@@ -146,7 +154,7 @@ class _Search:
         from slipstream.testing.load.limit import conclude
         from slipstream.testing.load.search import next_users
 
-        options, started = self._options, clock.monotonic_ns()
+        options, started, wall = self._options, clock.monotonic_ns(), clock.wall_ns()
         users: int | None = 1
         stopped = "finished"
         while users is not None:
@@ -179,6 +187,7 @@ class _Search:
             seconds=(clock.monotonic_ns() - started) / 1e9,
             time_scale=self._settings.time_scale,
             stopped=stopped,
+            started_wall_ns=wall,
         )
 
     async def _soaked(self, found: "Limit", watch: "Callable[[Probe], None]") -> "Limit":
@@ -282,6 +291,16 @@ class _Search:
             return None
         result = await play(config, self._aim, self._settings, stop=self._stop, joins=False)
         return None if self._stop.is_set() else result
+
+
+def _kept(found: "Limit", settings: "Settings") -> "Limit":
+    from slipstream.testing.load.limit_results import store
+
+    try:
+        return store(found, settings)
+    except (SlipstreamError, OSError) as error:
+        log.warning("the limit is not stored: %s", error)
+        return found
 
 
 def _judged(result: "LoadResult", slo: tuple[str, ...]) -> "LoadResult":

@@ -17,6 +17,10 @@ class Line(Struct, frozen=True):
     name: str
     xs: Sequence[float]
     ys: Sequence[float | None]
+    is_bad: bool = False
+    """Drawn in the colour of what went wrong."""
+    has_dots: bool = False
+    """Whether each point is marked: of few points that were measured."""
 
 
 class Axes(Struct, frozen=True, kw_only=True):
@@ -50,9 +54,16 @@ def chart(lines: Sequence[Line], axes: Axes) -> str:
         *_grid(place, step, axes),
     ]
     for number, line in enumerate(lines):
-        parts.append(f"<path class='line l{number % 4}' d='{_path(line, place, axes)}'/>")
+        colour = "lb" if line.is_bad else f"l{number % 4}"
+        parts.append(f"<path class='line {colour}' d='{_path(line, place, axes)}'/>")
+        if line.has_dots:
+            parts += [
+                f"<circle class='{colour}' cx='{place.x(x):.1f}' cy='{place.y(y):.1f}' r='3'/>"
+                for x, y in zip(line.xs, line.ys, strict=True)
+                if y is not None and _drawn(x, axes)
+            ]
         parts.append(
-            f"<text class='key l{number % 4}' x='{LEFT + 8 + number * 96}' y='{TOP - 12}'>"
+            f"<text class='key {colour}' x='{LEFT + 8 + number * 96}' y='{TOP - 12}'>"
             f"{html.escape(line.name)}</text>"
         )
     return "".join([*parts, "</svg>"])
@@ -99,7 +110,11 @@ def _marks(low: float, high: float, *, x_log: bool) -> list[float]:
         return [low + step * number for number in range(int((high - low) / step + 1e-9) + 1)]
     first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
     tens = [10.0**power for power in range(first, last + 1)]
-    return tens if len(tens) > 1 else [low, high]
+    if len(tens) > 2:
+        return tens
+    steps = [digit * 10.0**power for power in range(first - 1, last + 1) for digit in (1, 2, 5)]
+    inside = [each for each in steps if low <= each <= high]
+    return inside if len(inside) > 1 else [low, high]
 
 
 def _step(span: float) -> float:

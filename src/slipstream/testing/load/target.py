@@ -47,7 +47,13 @@ class Target(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse here what no request could be made of."""
-        origin = Origin(self.origin, unix_path="", ca_file="", connect_seconds=1)
+        try:
+            origin = Origin(self.origin, unix_path="", ca_file="", connect_seconds=1)
+        except ConfigurationError as error:
+            raise ConfigurationError(
+                error.message.replace("The URL", "The target"),
+                hint="Write it like http://127.0.0.1:8000.",
+            ) from None
         try:
             origin.head(self.verb, self.path, self.wire_headers(), 0)
             msgspec.json.decode(self.extra or "{}", type=dict[str, msgspec.Raw])

@@ -62,10 +62,12 @@ class LoadTester:
         from slipstream.config.load import load
         from slipstream.testing.load.aim import aim
         from slipstream.testing.load.config import read_config, scaled
+        from slipstream.testing.load.readiness import until_loaded
 
         settings = load()
         config = scaled(read_config(test_config), settings.testing)
         aimed = aim(self._target, config, settings)
+        await until_loaded(aimed.server, stop)
         result = await play(config, aimed, settings.testing, watch=watch, stop=stop)
         if not self._keep:
             return result

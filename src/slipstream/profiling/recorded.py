@@ -1,0 +1,163 @@
+"""Recorded requests as traces: what the profilers tell of a program's calls they tell of these too.
+
+A step lies within another one where its time does (`prompt` within `first_byte`, `decode` within `relay`).
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from slipstream.core.record import Record, Step
+from slipstream.core.steps import KINDS, Span, Trace
+from slipstream.profiling.collection import Collection
+from slipstream.profiling.profile_data import ProfileData, profile_data
+from slipstream.profiling.step_timing import MS
+
+_FIRST_NS = 1  # an end of 0 would mean that a span is open
+_KINDS = {
+    "admit": "cpu",
+    "read": "cpu",
+    "select": "cpu",
+    "wait": "queue",
+    "queue": "queue",
+    "back_off": "queue",
+    "open": "upstream",
+    "prompt": "upstream",
+    "decode": "upstream",
+    "embed": "upstream",
+    "first_byte": "upstream",
+    "relay": "upstream",
+}
+"""What the steps of a request's way wait for; of others it is not said."""
+assert set(_KINDS.values()) <= set(KINDS)
+
+
+class StepRow(Struct, frozen=True):
+    """A step over many requests; milliseconds, shares of one.
+
+    Attributes:
+        share: its part of the critical path of all requests; the shares add up to one.
+        tail_variance, tail_gap: its part in what makes slow requests slow, by both views of `tail`.
+    """
+
+    step: str
+    count: int
+    total_ms: float
+    mean_ms: float
+    p50_ms: float
+    p95_ms: float
+    max_ms: float
+    share: float
+    tail_variance: float
+    tail_gap: float
+
+
+class StepsReport(Struct, frozen=True):
+    """Where the time of recorded requests went.
+
+    Attributes:
+        requests: of how many it tells.
+        cut: whether there were more in the range than were looked at.
+        p50_ms, p95_ms: of the whole requests, None where there is none.
+        bottleneck: the step that explains the p95, empty where none stands out; `reason` says why.
+        waits: shares of the critical path by what was waited for.
+    """
+
+    requests: int
+    cut: bool
+    p50_ms: float | None
+    p95_ms: float | None
+    rows: tuple[StepRow, ...]
+    bottleneck: str
+    reason: str
+    waits: dict[str, float]
+
+
+def trace_of(record: Record) -> Trace:
+    """The trace of a closed record; its times begin at the request's arrival."""
+    trace = Trace(record.route or "request")
+    root = trace.root
+    root.start_ns, root.end_ns = _FIRST_NS, _FIRST_NS + max(0, record.duration_ns)
+    if record.first_token_ns is not None:
+        root.first_ns = _FIRST_NS + record.first_token_ns
+    root.error = record.error_type
+    open_spans = [root]
+    for step in sorted(record.steps, key=lambda each: (each.start_ns, -each.duration_ns)):
+        start_ns, end_ns = _times(step, root)
+        while len(open_spans) > 1 and not _within(start_ns, end_ns, open_spans[-1]):
+            open_spans.pop()
+        span = trace.open(open_spans[-1], step.name, _KINDS.get(step.name, ""))
+        span.start_ns, span.end_ns = start_ns, end_ns
+        open_spans.append(span)
+    return trace
+
+
+def steps_data(records: Iterable[Record]) -> ProfileData:
+    """What a profiler would have found out, had these requests been its calls."""
+    collection = Collection()
+    for record in records:
+        collection.add(trace_of(record))
+    collection.settle()
+    return profile_data(collection)
+
+
+def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport:
+    """The table of the steps of these requests, all routes together."""
+    records = list(records)
+    data = steps_data(records)
+    durations = sorted(record.duration_ns / MS for record in records)
+    shares = {each.step: each.share for each in data.critical_path}
+    rows = []
+    tails = {each.step: each for each in data.tail}
+    for name, timing in data.step_timings.items():
+        tail = tails.get(name)
+        variance, gap = (tail.variance, tail.gap) if tail is not None else (0.0, 0.0)
+        rows.append(
+            StepRow(
+                name, timing.count, float(timing), timing.mean,
+                min(timing.p50, timing.max), min(timing.p95, timing.max), timing.max,
+                shares.get(name, 0.0), variance, gap,
+            )
+        )  # fmt: skip
+    return StepsReport(
+        len(records),
+        cut,
+        _quantile(durations, 0.5),
+        _quantile(durations, 0.95),
+        (*rows, *_own_rows(data)),
+        str(data.bottleneck or ""),
+        data.reason,
+        dict(data.waits),
+    )
+
+
+def _own_rows(data: ProfileData) -> list[StepRow]:
+    """What requests spend outside of every step: without it the shares would not add up."""
+    tails = {each.step: each for each in data.tail}
+    rows = []
+    for each in data.critical_path:
+        if each.step in data.step_timings:
+            continue
+        tail = tails[each.step]
+        total = each.mean_ms * data.sampled
+        rows.append(
+            StepRow(
+                each.step, data.sampled, total, each.mean_ms, 0.0, 0.0, 0.0,
+                each.share, tail.variance, tail.gap,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _times(step: Step, root: Span) -> tuple[int, int]:
+    """Within the request, whatever a clock said."""
+    start_ns = min(max(root.start_ns, _FIRST_NS + step.start_ns), root.end_ns)
+    return start_ns, min(max(start_ns, start_ns + max(0, step.duration_ns)), root.end_ns)
+
+
+def _within(start_ns: int, end_ns: int, span: Span) -> bool:
+    return span.start_ns <= start_ns and end_ns <= span.end_ns and start_ns < span.end_ns
+
+
+def _quantile(ordered: list[float], q: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else None

@@ -1,0 +1,260 @@
+"""The supervisor's side of profiling: keeps stalls, asks every process for profiles, makes tables of steps.
+
+It knows no HTTP; the routes are the gateway's (`profiling_api`).
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from slipstream.config.profiling import Profiling
+from slipstream.core import clock
+from slipstream.core.errors import BadRequest, Unavailable
+from slipstream.core.record import Record
+from slipstream.core.use import USE, UseRow
+from slipstream.profiling.memory_profile import MemoryProfile
+from slipstream.profiling.packed import PackedProfile
+from slipstream.profiling.recorded import StepsReport, steps_report
+from slipstream.profiling.stalls import Place, Stall
+from slipstream.server.messages import Profile, Profiled
+from slipstream.server.recording import Recorder
+from slipstream.server.self_profile import looked
+from slipstream.server.slots import Slot, SlotState
+from slipstream.store.records import RecordFilter
+
+SUPERVISOR = "supervisor"
+ANSWER_SECONDS = 15.0
+"""For a process that is busy to put its answer together, on top of the time it looks."""
+STACKS_MAX = 16_000
+"""Stacks of one profile, all processes together: about 6 MB."""
+PAGE = 500
+REQUEST_ID = "req_"
+What = Literal["cpu", "memory"]
+
+
+class StallRow(Struct, frozen=True):
+    """A stall as pages and commands are told.
+
+    Attributes:
+        process: whose event loop it was.
+        kind: `loop` or `gc`.
+        at: when it was over, seconds since 1970.
+        where: the line that held the loop, None where it is not known.
+        request: id of the request that was being worked on, empty where it was none.
+        task: name of the task otherwise.
+        others: requests that it delayed, for up to `seconds` each.
+        stack: innermost first.
+        said: the same in words.
+    """
+
+    process: str
+    kind: str
+    at: float
+    seconds: float
+    where: Place | None
+    request: str
+    task: str
+    others: int | None
+    stack: tuple[Place, ...]
+    said: str
+
+
+class StallList(Struct, frozen=True):
+    """The stalls that are kept, newest first; `dropped` older ones are not."""
+
+    watched: bool
+    stalls: tuple[StallRow, ...]
+    count: int
+    dropped: int
+
+
+class ProcessProfile(Struct, frozen=True):
+    """What one process saw of itself; `error` where it saw nothing."""
+
+    process: str
+    pid: int
+    cpu: PackedProfile | None = None
+    memory: MemoryProfile | None = None
+    error: str = ""
+
+
+class ServerProfile(Struct, frozen=True):
+    """A profile of every process of the server."""
+
+    what: What
+    seconds: float
+    at: float
+    processes: tuple[ProcessProfile, ...]
+
+
+class UseList(Struct, frozen=True):
+    """How full each resource and each part of the server is."""
+
+    rows: tuple[UseRow, ...]
+
+
+class ProfileDesk:
+    """What can be asked about where the server's time and memory go.
+
+    Args:
+        settings: bounds.
+        slots: the workers.
+        recorder: the records.
+        resources: gives the rows of the machine's resources; called in a thread.
+    """
+
+    def __init__(
+        self,
+        settings: Profiling,
+        slots: Sequence[Slot],
+        recorder: Recorder,
+        *,
+        resources: Callable[[], Callable[[], Sequence[UseRow]]],
+    ) -> None:
+        self._settings = settings
+        self._slots = slots
+        self._recorder = recorder
+        self._make_resources = resources
+        self._resources: Callable[[], Sequence[UseRow]] | None = None
+        self._reading = asyncio.Lock()
+        self._stalls: deque[StallRow] = deque()
+        self._count = 0
+        self._number = 0
+        self._running = False
+        self._waiting: dict[str, asyncio.Future[ProcessProfile]] = {}
+        self._last: dict[What, ServerProfile] = {}
+
+    # Stalls.
+
+    def stalled(self, process: str, stall: Stall) -> None:
+        """Keep one more."""
+        self._count += 1
+        self._stalls.append(_row(process, stall))
+        while len(self._stalls) > self._settings.kept:
+            self._stalls.popleft()
+
+    def stalls(self) -> StallList:
+        """Those that are kept."""
+        kept = tuple(reversed(self._stalls))
+        return StallList(self._settings.stalls, kept, self._count, self._count - len(kept))
+
+    # Use.
+
+    async def use(self) -> UseList:
+        """Every resource and every part, of all processes."""
+        async with self._reading:
+            rows = await asyncio.to_thread(self._read_resources)
+        told = [(f"worker {slot.index}", slot.use) for slot in self._slots]
+        told.append((SUPERVISOR, tuple(USE.rows())))
+        return UseList((*rows, *_named(told)))
+
+    def _read_resources(self) -> Sequence[UseRow]:
+        if self._resources is None:
+            self._resources = self._make_resources()
+        return self._resources()
+
+    # Profiles.
+
+    def last(self, what: What) -> ServerProfile | None:
+        """The last profile, if there was one since the server began."""
+        return self._last.get(what)
+
+    async def profile(self, what: What, seconds: float) -> ServerProfile:
+        """Let every process look at itself for so long; one profile at a time.
+
+        Raises `BadRequest` for a time beyond the setting, `Unavailable` (409) where one runs already.
+        """
+        if not 0 < seconds <= self._settings.seconds:
+            raise BadRequest(
+                f"A profile takes up to {self._settings.seconds:g} seconds, not {seconds!r}.",
+                hint="`profiling.seconds` in the settings.",
+                param="seconds",
+            )
+        if self._running:
+            raise Unavailable(
+                "A profile runs already.", hint="Wait until it is done.", code="busy", status=409
+            )
+        self._running = True
+        try:
+            found = await self._profile(what, seconds)
+        finally:
+            self._running = False
+            self._waiting.clear()
+        self._last[what] = found
+        return found
+
+    def profiled(self, process: str, answer: Profiled) -> None:
+        """A worker has looked at itself."""
+        waiting = self._waiting.get(process)
+        if waiting is not None and answer.number == self._number and not waiting.done():
+            waiting.set_result(ProcessProfile(process, answer.pid, answer.cpu, answer.memory, answer.error))
+
+    async def _profile(self, what: What, seconds: float) -> ServerProfile:
+        self._number += 1
+        asked = [slot for slot in self._slots if slot.state is SlotState.READY]
+        stacks = STACKS_MAX // (len(asked) + 1)
+        order = Profile(self._number, what, seconds, self._settings.hertz, stacks)
+        loop = asyncio.get_running_loop()
+        self._waiting = {f"worker {slot.index}": loop.create_future() for slot in asked}
+        for slot in asked:
+            slot.tell(order)
+        own = await looked(order)
+        if self._waiting:
+            await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS)
+        processes = [
+            answer.result() if answer.done() else ProcessProfile(process, 0, error="it did not answer")
+            for process, answer in self._waiting.items()
+        ]
+        processes.append(ProcessProfile(SUPERVISOR, os.getpid(), own.cpu, own.memory, own.error))
+        return ServerProfile(what, seconds, clock.wall_ns() / 1e9, tuple(processes))
+
+    # Steps.
+
+    async def steps(self, where: RecordFilter) -> StepsReport:
+        """The steps of recorded requests, newest first up to the bound. Raises `StoreFailed`."""
+        records: list[Record] = []
+        most = self._settings.records
+        before = ""
+        while len(records) <= most:
+            page = await self._recorder.page(min(PAGE, most + 1 - len(records)), before, where)
+            records.extend(page)
+            if not page or len(records) > most:
+                break
+            before = page[-1].id
+        return await asyncio.to_thread(steps_report, records[:most], cut=len(records) > most)
+
+
+def _row(process: str, stall: Stall) -> StallRow:
+    is_request = stall.task.startswith(REQUEST_ID)
+    return StallRow(
+        process,
+        stall.kind,
+        stall.wall_ns / 1e9,
+        stall.seconds,
+        stall.culprit,
+        stall.task if is_request else "",
+        "" if is_request else stall.task,
+        stall.victims,
+        stall.stack,
+        str(stall),
+    )
+
+
+def _named(told: Iterable[tuple[str, tuple[UseRow, ...]]]) -> list[UseRow]:
+    """The rows of processes, each with its process before its own name."""
+    return [
+        UseRow(
+            f"{process}: {row.part}",
+            row.utilisation,
+            row.saturation,
+            row.saturation_unit,
+            row.errors,
+            row.limit,
+        )
+        for process, rows in told
+        for row in rows
+    ]

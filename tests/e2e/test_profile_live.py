@@ -1,0 +1,185 @@
+"""Faults planted in a running server are found by name: burner, lock holder and leak, by file and line."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from e2e.again import Asking
+from e2e.serving import Serving, serving
+
+PLANTED = Path(__file__).with_name("planted_server.py")
+SIMULATED = {
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__OUTPUT_TOKENS": "6",
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__TTFT_MS": "20",
+    "SLIPSTREAM__MODELS__SIMULATED__SIM__SLOTS": "0",
+    "SLIPSTREAM__MODELS__EMBEDDER__ENABLED": "off",
+    "SLIPSTREAM__SERVER__WORKERS": "1",
+}
+
+
+def line_of(mark: str) -> int:
+    """The number of the line of the planted server that carries a comment."""
+    lines = PLANTED.read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.endswith(f"# the {mark}'s line"))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with planted faults and a simulated model."""
+    with serving(tmp_path_factory.mktemp("planted"), program=(str(PLANTED),), **SIMULATED) as server:
+        server.ask("Hello")
+        yield server
+
+
+def run(server: Serving, *arguments: str) -> str:
+    """`slipstream profile …` against the server; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "slipstream", "profile", *arguments],
+        capture_output=True,
+        text=True,
+        env=server.environ,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def stalls(server: Serving, function: str) -> list[dict[str, object]]:
+    """The stalls for which a function of the planted server is blamed, once there is one."""
+    deadline = time.monotonic() + 20
+    while True:
+        found = [
+            each
+            for each in server.json("/_slipstream/stalls")["stalls"]
+            if each["where"] and each["where"]["function"] == function
+        ]
+        if found:
+            return found
+        assert time.monotonic() < deadline, server.json("/_slipstream/stalls")
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "function", "line"),
+    [
+        ("planted burner", "burn_in_python", None),
+        ("planted holder", "hold_the_lock", line_of("holder")),
+    ],
+)
+def test_a_stall_is_blamed_on_its_line_and_request(
+    planted: Serving, prompt: str, function: str, line: int | None
+) -> None:
+    """Whoever holds the loop up is named, with the request it worked for and those whom it delayed."""
+    with Asking(planted, "Hello"), Asking(planted, "Hello again"):
+        planted.ask(prompt)
+    worst = max(stalls(planted, function), key=lambda each: each["seconds"])
+
+    assert worst["process"] == "worker 0"
+    assert worst["where"]["file"] == str(PLANTED)
+    if line is not None:
+        assert worst["where"]["line"] == line
+    assert worst["seconds"] > 0.3
+    assert worst["others"] >= 1
+    record = planted.record(worst["request"])
+    read = next(step for step in record["steps"] if step["name"] == "read")
+    assert read["duration_ns"] > 0.5e9
+    assert function in run(planted, "stalls")
+    assert worst["request"] in run(planted, "stalls")
+
+
+def test_a_burner_is_named_by_the_cpu_profile(planted: Serving, tmp_path: Path) -> None:
+    """`slipstream profile cpu` puts the planted line first, in the worker and not in the supervisor."""
+    flame, stacks = tmp_path / "cpu.json", tmp_path / "cpu.txt"
+    with Asking(planted, "planted burner"):
+        told = run(planted, "cpu", "--seconds", "2", "--speedscope", str(flame), "--collapsed", str(stacks))
+    first = told.splitlines()[2]
+
+    assert first.startswith("burn_in_python (e2e/planted_server.py)")
+    assert float(first.split()[-2].rstrip("%")) > 50
+    assert f"planted_server.py:{line_of('burner')}" in told
+    assert any(
+        row.startswith("worker 0;") and "burn_in_python" in row for row in stacks.read_text().splitlines()
+    )
+    assert "supervisor (pid " in told
+    frames = msgspec.json.decode(flame.read_bytes())["shared"]["frames"]
+    assert {"burn_in_python", "worker 0"} <= {frame["name"] for frame in frames}
+
+
+def test_samples_carry_the_request_that_ran(planted: Serving) -> None:
+    """The tag of the burner's samples is the id of a recorded request."""
+    with Asking(planted, "planted burner"):
+        told = msgspec.json.decode(run(planted, "cpu", "--seconds", "1", "--json"))
+    worker = next(each for each in told["processes"] if each["process"] == "worker 0")["cpu"]
+    tags = {
+        tag
+        for tag, stack in zip(worker["tags"], worker["stacks"], strict=True)
+        if any(worker["frames"][at]["function"] == "burn_in_python" for at in stack)
+    }
+
+    assert tags
+    assert all(planted.record(tag)["model"] == "sim" for tag in tags if tag)
+    assert any(tags)
+
+
+def test_a_leak_is_named_by_the_memory_profile(planted: Serving) -> None:
+    """The line that keeps what nobody asks for grows most, and is a suspect."""
+    with Asking(planted, "planted leak"):
+        told = run(planted, "memory", "--seconds", "2")
+    worker = told[told.index("worker 0") :]
+    grown = [line for line in worker.splitlines() if " blocks " in line]
+
+    assert grown[0].endswith(f"planted_server.py:{line_of('leak')}")
+    assert "supervisor" in told
+
+
+def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
+    """After one slow request in ten the step with the fault is what makes requests slow; its waterfall shows it."""
+    for at in range(30):
+        planted.ask("planted burner" if at % 10 == 0 else "Hello")
+    slow = max(
+        planted.json("/_slipstream/dashboard/requests?limit=30")["data"], key=lambda each: each["duration_ns"]
+    )
+    told = run(planted, "request", slow["id"])
+
+    assert "█" in next(line for line in told.splitlines() if line.strip().startswith("read"))
+    table = run(planted, "steps", "--minutes", "5")
+    assert "Bottleneck: read:" in table
+
+
+def test_every_part_has_a_row(planted: Serving) -> None:
+    """Resources, event loops, record queue and writer, and the alerts' outbox are in one table."""
+    deadline = time.monotonic() + 20
+    wanted = {
+        "cpu",
+        "memory",
+        "disk",
+        "network",
+        "worker 0: event loop",
+        "worker 0: record queue",
+        "supervisor: event loop",
+        "supervisor: record writer",
+        "supervisor: alerts outbox",
+    }
+    while not wanted <= {row["part"] for row in planted.json("/_slipstream/use")["rows"]}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert "supervisor: record writer" in run(planted, "use")
+
+
+def test_a_profile_beyond_the_bound_is_refused(planted: Serving) -> None:
+    """The command says what the server says."""
+    done = subprocess.run(
+        [sys.executable, "-m", "slipstream", "profile", "cpu", "--seconds", "3000"],
+        capture_output=True,
+        text=True,
+        env=planted.environ,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "up to 60 seconds" in done.stderr

@@ -1,0 +1,70 @@
+"""Recorded requests told by the profilers: their steps nest, add up, and the slow ones have a reason."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.core.record import Record, Step
+from slipstream.profiling.critical_path import critical_path
+from slipstream.profiling.recorded import steps_report, trace_of
+
+MS = 1_000_000
+
+
+def record(number: int, queue_ms: int, model_ms: int) -> Record:
+    """A request that waits for a slot, then for the model, whose prompt is a part of that."""
+    total = 2 + queue_ms + model_ms
+    return Record(
+        id=f"req_{number}",
+        route="chat/completions",
+        duration_ns=total * MS,
+        steps=[
+            Step("admit", 0, MS),
+            Step("queue", MS, queue_ms * MS),
+            Step("first_byte", (1 + queue_ms) * MS, model_ms * MS),
+            Step("prompt", (1 + queue_ms) * MS, model_ms * MS // 2),
+        ],
+    )
+
+
+def test_a_part_of_a_step_lies_within_it() -> None:
+    """`prompt` is a child of `first_byte`; the request itself is the root."""
+    root = trace_of(record(1, 3, 10)).root
+
+    assert [child.name for child in root.children] == ["admit", "queue", "first_byte"]
+    assert [child.name for child in root.children[2].children] == ["prompt"]
+    assert root.duration_ns == 15 * MS
+
+
+TIMES = st.tuples(st.sampled_from("abcd"), st.integers(-5, 100), st.integers(-1, 100))
+
+
+@given(st.integers(0, 80), st.lists(TIMES, max_size=12))
+def test_the_critical_path_of_any_record_adds_up(duration: int, steps: list[tuple[str, int, int]]) -> None:
+    """Whatever the steps say, also of times outside of the request, the segments are its duration."""
+    root = trace_of(Record(duration_ns=duration, steps=[Step(*each) for each in steps])).root
+
+    assert sum(segment.duration_ns for segment in critical_path(root)) == duration
+
+
+def test_the_step_that_makes_slow_requests_slow_is_named() -> None:
+    """The queue, not the model, which is always long."""
+    records = [record(at, 200 if at % 10 == 0 else 1, 100) for at in range(100)]
+    report = steps_report(records)
+    rows = {row.step: row for row in report.rows}
+
+    assert report.bottleneck == "queue"
+    assert rows["first_byte"].total_ms > rows["queue"].total_ms
+    assert rows["queue"].tail_variance == pytest.approx(1.0)
+    assert sum(row.tail_variance for row in report.rows) == pytest.approx(1.0)
+    assert sum(row.share for row in report.rows) == pytest.approx(1.0)
+    assert sum(report.waits.values()) == pytest.approx(1.0)
+    assert report.p95_ms == pytest.approx(302)
+
+
+def test_without_requests_there_is_no_table() -> None:
+    """Nothing recorded is said, not made up."""
+    report = steps_report([])
+
+    assert (report.requests, report.rows, report.bottleneck, report.p50_ms) == (0, (), "", None)
+    assert report.reason == "nothing recorded"

@@ -1,0 +1,130 @@
+"""The supervisor's desk of profiles: stalls within bounds, one profile at a time, answers by process."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from slipstream.config.profiling import Profiling
+from slipstream.config.settings import Recording
+from slipstream.core.errors import BadRequest, Unavailable
+from slipstream.core.meters import Counters
+from slipstream.core.use import UseRow
+from slipstream.profiling.stalls import Place, Stall
+from slipstream.server.messages import Profile, Profiled
+from slipstream.server.profile_desk import ProfileDesk
+from slipstream.server.recording import Recorder
+from slipstream.server.self_profile import BUSY, SelfProfile
+from slipstream.store.records import RecordFilter
+
+
+def desk(tmp_path: Path, **settings: object) -> ProfileDesk:
+    """A desk of a server without workers."""
+    recorder = Recorder(tmp_path / "records.db", Recording(enabled=False), Counters())
+    rows = [UseRow("cpu", 0.5)]
+    return ProfileDesk(Profiling(**settings), (), recorder, resources=lambda: lambda: rows)  # type: ignore[arg-type]
+
+
+def test_stalls_are_kept_within_their_bound(tmp_path: Path) -> None:
+    """The newest stay, newest first; how many are gone is told. A request is told from another task."""
+
+    async def main() -> None:
+        told = desk(tmp_path, kept=2)
+        for at, task in enumerate(("Task-1", "req_1", "req_2")):
+            told.stalled("worker 0", Stall(at, 0.5, (Place("/app/x.py", at, "f"),), task, at))
+        listed = told.stalls()
+
+        assert [row.request for row in listed.stalls] == ["req_2", "req_1"]
+        assert (listed.count, listed.dropped, listed.watched) == (3, 1, True)
+        assert listed.stalls[0].where == Place("/app/x.py", 2, "f")
+        assert listed.stalls[0].others == 2
+
+    asyncio.run(main())
+
+
+def test_the_supervisor_looks_at_itself(tmp_path: Path) -> None:
+    """Its own CPU profile is there, and is the last one afterwards."""
+
+    async def main() -> None:
+        told = desk(tmp_path)
+        assert told.last("cpu") is None
+        found = await told.profile("cpu", 0.2)
+
+        assert [each.process for each in found.processes] == ["supervisor"]
+        assert found.processes[0].cpu is not None
+        assert found.processes[0].cpu.looks > 0
+        assert told.last("cpu") is found
+
+    asyncio.run(main())
+
+
+def test_one_profile_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused while the first runs; afterwards the next may begin."""
+
+    async def main() -> None:
+        told = desk(tmp_path)
+        first = asyncio.create_task(told.profile("cpu", 0.3))
+        await asyncio.sleep(0.05)
+        with pytest.raises(Unavailable, match="runs already") as caught:
+            await told.profile("memory", 0.1)
+        assert caught.value.status == 409
+        await first
+        await told.profile("cpu", 0.05)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 61.0, float("nan"), float("inf")])
+def test_a_profile_without_an_end_is_refused(tmp_path: Path, seconds: float) -> None:
+    """The bound of the settings holds."""
+
+    async def main() -> None:
+        await desk(tmp_path).profile("cpu", seconds)
+
+    with pytest.raises(BadRequest, match="up to 60 seconds"):
+        asyncio.run(main())
+
+
+def test_a_process_looks_at_itself_once_at_a_time() -> None:
+    """A second order is answered at once, with why."""
+
+    async def main() -> list[Profiled]:
+        told: list[Profiled] = []
+        done = asyncio.Event()
+
+        def tell(answer: Profiled) -> bool:
+            told.append(answer)
+            if len(told) == 2:
+                done.set()
+            return True
+
+        own = SelfProfile(tell)
+        own.begin(Profile(1, "cpu", 0.1, 100, 100))
+        own.begin(Profile(2, "memory", 0.1, 100, 100))
+        await asyncio.wait_for(done.wait(), 20)
+        return told
+
+    refused, looked = asyncio.run(main())
+
+    assert (refused.number, refused.error) == (2, BUSY)
+    assert (looked.number, looked.error) == (1, "")
+    assert looked.cpu is not None
+
+
+def test_resources_and_parts_are_in_one_table(tmp_path: Path) -> None:
+    """What the port gives comes first."""
+
+    async def main() -> None:
+        assert (await desk(tmp_path).use()).rows[0] == UseRow("cpu", 0.5)
+
+    asyncio.run(main())
+
+
+def test_steps_without_records_say_so(tmp_path: Path) -> None:
+    """Where recording is off the table is empty and says why."""
+
+    async def main() -> str:
+        where = RecordFilter()
+        return (await desk(tmp_path).steps(where)).reason
+
+    assert asyncio.run(main()) == "nothing recorded"
