@@ -21,7 +21,6 @@ from slipstream.core.completion import Completion, Delta, completion
 from slipstream.core.errors import SlipstreamError, Unavailable
 from slipstream.core.keys import keyring
 from slipstream.core.meters import Counters
-from slipstream.core.model_info import ModelInfo
 from slipstream.core.portal import PORTAL
 from slipstream.core.ports import RecordSink
 from slipstream.core.record import Record, record_from_json
@@ -31,7 +30,7 @@ from slipstream.models.local_process import OFF, LocalAddress, LocalProcess
 from slipstream.monitoring.own_process import OWN_PROCESS
 from slipstream.net.client import HttpClient
 from slipstream.store.writer import RecordWriter
-from slipstream.wiring import Parts, build_parts, local_enabled
+from slipstream.wiring import ModelInfo, Parts, build_parts, local_enabled
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import msgspec
+from msgspec import Struct
 
 from slipstream.config import paths
 from slipstream.config.settings import Models, Settings, Upstream
@@ -18,7 +18,6 @@ from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import Keyring
 from slipstream.core.meters import Counters
-from slipstream.core.model_info import ModelInfo
 from slipstream.core.ports import Model, RecordSink
 from slipstream.core.use import USE, Announcing, UseRow
 from slipstream.flow.admit import Admit
@@ -29,7 +28,7 @@ from slipstream.flow.select import NAMES_SHOWN, Catalog, Target
 from slipstream.models.assets import is_embedder_installed, is_local_installed
 from slipstream.models.local import LocalModel
 from slipstream.models.local_process import LocalAddress
-from slipstream.models.openai import OpenAIUpstream
+from slipstream.models.openai import OpenAIUpstream, connects_by, make_upstream
 from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
 from slipstream.monitoring.use_rows import ResourceRows
@@ -48,6 +47,28 @@ ENDPOINTS_MAX = 64
 _STATES = {"closed": "ready", "half_open": "being tried"}
 _EMBEDDINGS = frozenset((Route.EMBEDDINGS,))
 _ALL = frozenset(Route)
+
+
+class ModelInfo(Struct, frozen=True):
+    """What `GET /v1/models` and `slipstream models` tell of a model."""
+
+    name: str
+    owner: str
+    backend: str
+    state: str
+    default: bool
+    alias_of: str = ""
+
+    def details(self) -> dict[str, str | bool]:
+        """What goes under `slipstream` in a model's entry."""
+        details: dict[str, str | bool] = {
+            "backend": self.backend,
+            "state": self.state,
+            "default": self.default,
+        }
+        if self.alias_of:
+            details["alias_of"] = self.alias_of
+        return details
 
 
 class Parts:
@@ -79,9 +100,9 @@ class Parts:
         """
         before, after = self._settings.models.upstreams, settings.models.upstreams
         made = {
-            name: _openai(name, each, settings.models, counters=self.way.flights.counters)
+            name: make_upstream(name, each, settings.models, counters=self.way.flights.counters)
             for name, each in after.items()
-            if name not in before or _connects(before[name]) != _connects(each)
+            if name not in before or connects_by(before[name]) != connects_by(each)
         }
         self._settings = settings
         flights = self.way.flights
@@ -244,7 +265,9 @@ def build_parts(
         settings, sink=sink, counters=counters, keyring=keyring, local_address=local_address, salt=salt
     )
     for name, upstream in models.upstreams.items():
-        model = _openai(name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters)
+        model = make_upstream(
+            name, upstream, models, key=(upstream_keys or {}).get(name, ""), counters=counters
+        )
         parts.add(name, "openai", model, targets(model, upstream.models or ("*",), upstream))
     for name, simulated in models.simulated.items():
         script = SimulatedModel(name, simulated)
@@ -260,11 +283,6 @@ def build_parts(
     for setting, named in parts.catalog.unserved():
         raise _unserved(settings, setting, named, parts.catalog.names)
     return parts
-
-
-def resource_rows() -> Callable[[], list[UseRow]]:
-    """Gives the USE rows of this process and all below it (`core.defaults`)."""
-    return ResourceRows()
 
 
 def bare_parts(
@@ -297,23 +315,9 @@ def bare_parts(
     return Parts(settings, way, catalog, local_address)
 
 
-def _openai(
-    name: str, upstream: Upstream, models: Models, *, counters: Counters, key: str = ""
-) -> OpenAIUpstream:
-    return OpenAIUpstream(
-        name,
-        upstream,
-        connect_seconds=models.connect_seconds,
-        event_bytes=models.event_bytes,
-        answer_bytes=models.answer_bytes,
-        key=key,
-        counters=counters,
-    )
-
-
-def _connects(upstream: Upstream) -> Upstream:
-    """What an upstream's connections depend on: all but how much of the traffic it gets, and of what."""
-    return msgspec.structs.replace(upstream, weight=1.0, caches_prompts=False)
+def resource_rows() -> Callable[[], list[UseRow]]:
+    """Gives the USE rows of this process and all below it (`core.defaults`)."""
+    return ResourceRows()
 
 
 def _patience(models: Models) -> Patience:

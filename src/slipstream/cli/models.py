@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from slipstream.core.model_info import ModelInfo
+    from slipstream.wiring import ModelInfo
 
 COLOURS = {
     "ready": "green",

@@ -359,11 +359,11 @@ class Settings(Section, frozen=True, kw_only=True):
     record: Recording = Recording()
     monitoring: Monitoring = Monitoring()
     alerts: Alerts = Alerts()
-    profiling: Profiling = Profiling()
     slo: Annotated[
         dict[str, Slo], Meta(description="Objectives that alerts ask of with `burn`, by a name of yours.")
     ] = field(default_factory=dict)
     mail: Mail = Mail()
+    profiling: Profiling = Profiling()
     log: Log = Log()
     testing: LoadTesting = LoadTesting()
     data_folder: Annotated[

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 
-from slipstream.config.settings import Upstream
+from slipstream.config.settings import Models, Upstream
 from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import ConfigurationError, UpstreamFailed
 from slipstream.core.meters import Counters
@@ -86,15 +86,15 @@ class OpenAIUpstream:
         """The name of the upstream in the settings."""
         return self._name
 
-    def use(self) -> UseRow:
-        """How its connections do; through a proxy nothing is known of them."""
-        part = f"upstream {self._name}"
-        return self._client.use(part) if isinstance(self._client, HttpClient) else UseRow(part)
-
     @property
     def is_busy(self) -> bool:
         """Whether anything is under way."""
         return self._client.is_busy
+
+    def use(self) -> UseRow:
+        """How its connections do; through a proxy nothing is known of them."""
+        part = f"upstream {self._name}"
+        return self._client.use(part) if isinstance(self._client, HttpClient) else UseRow(part)
 
     async def open(self, request: ChatRequest, record: Record) -> "UpstreamReply":
         """Send the request as it is; of a stream ask for its usage too."""
@@ -295,3 +295,23 @@ def upstream_key(name: str, settings: Upstream) -> str:
             )
         return key
     return ""
+
+
+def make_upstream(
+    name: str, upstream: Upstream, models: Models, *, counters: Counters, key: str = ""
+) -> OpenAIUpstream:
+    """An upstream under the bounds that hold for all of them. Raises `ConfigurationError`."""
+    return OpenAIUpstream(
+        name,
+        upstream,
+        connect_seconds=models.connect_seconds,
+        event_bytes=models.event_bytes,
+        answer_bytes=models.answer_bytes,
+        key=key,
+        counters=counters,
+    )
+
+
+def connects_by(upstream: Upstream) -> Upstream:
+    """What an upstream's connections depend on: all but how much of the traffic it gets, and of what."""
+    return msgspec.structs.replace(upstream, weight=1.0, caches_prompts=False)

@@ -94,6 +94,12 @@ class Renewal:
         return Renewed(taken, left)
 
 
+def seen(stall: Stall, slot: int) -> StallSeen:
+    """A stall as the doctor is told of it."""
+    place = str(stall.culprit or "")
+    return StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)
+
+
 def differences(old: Settings, new: Settings) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The names of settings that differ: those that are taken while serving, and the others."""
     before, after = dict(_leaves(msgspec.to_builtins(old))), dict(_leaves(msgspec.to_builtins(new)))
@@ -119,9 +125,3 @@ def _leaves(tree: object, path: names.Path = ()) -> Iterator[tuple[names.Path, o
             yield from _leaves(inner, (*path, name))
     else:
         yield path, tree
-
-
-def seen(stall: Stall, slot: int) -> StallSeen:
-    """What the doctor is told of a stall."""
-    place = str(stall.culprit or "")
-    return StallSeen(stall.wall_ns, stall.seconds, place, stall.task, stall.victims or 0, slot)

@@ -359,10 +359,8 @@ class Supervisor:
         exports = export_routes(measuring.readings)
         profiling = profiling_routes(self._profiles)
         pages = [*profiling, *feed_routes(board, admin_only), *routes()]
-        return control_app(
-            self._state,
-            [*metrics, *exports, *alert_routes(self._desk), *doctor_routes(self._renewal), *pages],
-        )
+        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal)]
+        return control_app(self._state, [*metrics, *exports, *desks, *pages])
 
 
 def _sweep_sockets(settings: Settings) -> None:
