@@ -183,6 +183,7 @@ def test_every_chart_is_a_table_as_well(board: Page) -> None:
 
 def test_keys_and_names(board: Page) -> None:
     """`?` lists the keys, `/` goes to the filters; every figure, field and button has a name."""
+    board.bring_to_front()
     board.keyboard.press("?")
     expect(board.get_by_role("dialog")).to_be_visible()
     board.keyboard.press("Escape")

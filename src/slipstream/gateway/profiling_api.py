@@ -16,6 +16,7 @@ from slipstream.store.records import RecordFilter
 
 PREFIX = "/_slipstream"
 BODY_BYTES_MAX = 4096
+_HOW = 'Such as {"what": "cpu", "seconds": 10}.'
 What = Literal["cpu", "memory"]
 
 
@@ -78,20 +79,24 @@ class _Routes:
     async def last(self, request: Request) -> Response:
         what = request.query_params.get("what", "cpu")
         if what not in ("cpu", "memory"):
-            raise BadRequest("`what` is cpu or memory.", param="what")
+            raise BadRequest("`what` is cpu or memory.", param="what", hint=_HOW)
         return json_response(self._desk.last("cpu" if what == "cpu" else "memory"))
 
     async def profile(self, request: Request) -> Response:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise BadRequest("The content type must be application/json.", status=415)
+            raise BadRequest(
+                "The content type must be application/json.",
+                status=415,
+                hint="Send the header `Content-Type: application/json`.",
+            )
         body = await request.body()
         if len(body) > BODY_BYTES_MAX:
-            raise BadRequest("A profile is asked for in less than 4 KB.", status=413)
+            raise BadRequest("A profile is asked for in less than 4 KB.", status=413, hint=_HOW)
         try:
             asked = msgspec.json.decode(body, type=ProfileBody)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadRequest(f"This asks for no profile: {error}.") from None
+            raise BadRequest(f"This asks for no profile: {error}.", hint=_HOW) from None
         return json_response(await self._desk.profile(asked.what, asked.seconds))
 
     async def steps(self, request: Request) -> Response:
@@ -117,5 +122,7 @@ def _wall_ns(request: Request, name: str) -> int | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < 1e11:
-        raise BadRequest(f"`{name}` is a number of seconds since 1970.", param=name)
+        raise BadRequest(
+            f"`{name}` is a number of seconds since 1970.", param=name, hint="Such as 1790000000."
+        )
     return int(seconds * 1e9)
