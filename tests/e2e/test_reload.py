@@ -56,6 +56,7 @@ def test_settings_are_taken_and_nothing_is_dropped(tmp_path: Path) -> None:
 
             met, done = asyncio.run(under_load())
             view = msgspec.convert(server.json("/_slipstream/doctor"), DoctorView)
+            marks = server.json("/_slipstream/marks")
             file.write_text("[server]\nno_such = 1\n", "utf-8")
             refused = server_error(server)
 
@@ -66,6 +67,7 @@ def test_settings_are_taken_and_nothing_is_dropped(tmp_path: Path) -> None:
     assert list(view.settings.models.upstreams) == ["b"]
     assert view.file == str(file)
     assert "no_such" in refused
+    assert str(marks).count("settings changed: models.upstreams.") == 4
 
 
 def server_error(server: Serving) -> str:

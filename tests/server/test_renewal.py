@@ -1,6 +1,7 @@
 """Settings that are read again: what a serving worker takes, what waits for a restart, what is refused."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
@@ -28,16 +29,27 @@ def test_what_is_taken_and_what_is_not() -> None:
     assert differences(ONE, ONE) == ((), ())
 
 
+def noted(marks: list[str]) -> Callable[[str], Awaitable[None]]:
+    """Where the marks go."""
+
+    async def mark(text: str) -> None:
+        marks.append(text)
+
+    return mark
+
+
 def test_workers_are_told_once() -> None:
     """Only where something that they take has changed; whoever is started later begins with it."""
     told: list[Settings] = []
     read = [weighted(0.5), weighted(0.5), weighted(0.5, workers=2)]
-    renewal = Renewal(ONE, Origin(lambda: read.pop(0), "file"), told.append)
+    marks: list[str] = []
+    renewal = Renewal(ONE, Origin(lambda: read.pop(0), "file"), told.append, noted(marks))
     done = [asyncio.run(renewal.renew()) for _ in range(3)]
 
     assert [each.taken for each in done] == [("models.upstreams.a.weight",), (), ()]
     assert done[2].need_restart == ("server.workers",)
     assert told == [weighted(0.5)]
+    assert marks == ["settings changed: models.upstreams.a.weight"]
     assert renewal.settings == told[0]
 
 
@@ -47,18 +59,18 @@ def test_wrong_settings_change_nothing() -> None:
     def read() -> Settings:
         raise ConfigurationError("line 3: no.")
 
-    renewal = Renewal(ONE, Origin(read, "file"), lambda _: pytest.fail("told"))
+    renewal = Renewal(ONE, Origin(read, "file"), lambda _: pytest.fail("told"), noted([]))
     with pytest.raises(ConfigurationError, match="line 3"):
         asyncio.run(renewal.renew())
     with pytest.raises(ConfigurationError, match="cannot be read again"):
-        asyncio.run(Renewal(ONE, None, lambda _: None).renew())
+        asyncio.run(Renewal(ONE, None, lambda _: None, noted([])).renew())
 
     assert renewal.settings == ONE
 
 
 def test_stalls_are_kept_up_to_a_bound() -> None:
     """The latest stay, the others are counted."""
-    renewal = Renewal(ONE, None, lambda _: None)
+    renewal = Renewal(ONE, None, lambda _: None, noted([]))
     for at in range(STALLS_MAX + 5):
         renewal.stalled(StallSeen(at, 0.2))
     view = renewal.view()

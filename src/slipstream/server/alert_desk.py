@@ -4,6 +4,7 @@ The routes are the gateway's (`alerts_api`); this knows no HTTP.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Sequence
 
@@ -12,7 +13,7 @@ from msgspec import Struct
 from slipstream.core import clock
 from slipstream.core.alert_groups import Alert, Notification
 from slipstream.core.alerts import Event, Mark, MarkKind, Rule, Silence
-from slipstream.core.errors import BadRequest
+from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.outbox import Message, again
 from slipstream.monitoring.alerts.backtest import Backtest, backtest
 from slipstream.monitoring.alerts.evaluator import RuleView, message_of
@@ -24,6 +25,7 @@ NAME_MAX = 100
 TEXT_MAX = 500
 SILENCE_SECONDS_MAX = 90 * 86400
 _OURSELVES = "slipstream"
+_RELOAD = "settings reload"
 """Author of the marks that a server sets itself."""
 
 
@@ -170,6 +172,12 @@ class AlertDesk:
             kind = "config"
         text = f"started: version {version}, settings {settings}"
         await self._alerting.stored(lambda store: store.put_mark(Mark(now, kind, text, _OURSELVES)))
+
+    async def mark_settings(self, text: str) -> None:
+        """Mark that other settings hold from now on; where it cannot be kept, that was told by the alerts."""
+        mark = Mark(clock.wall_ns(), "config", text, _RELOAD)
+        with contextlib.suppress(StoreFailed):
+            await self._alerting.stored(lambda store: store.put_mark(mark))
 
     def rule_file(self) -> str:
         """All rules as a Prometheus rule file."""

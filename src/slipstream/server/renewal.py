@@ -6,7 +6,7 @@ stood still.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,8 @@ from slipstream.profiling.stalls import Stall
 
 STALLS_MAX = 2_000
 """Stalls that are kept, the latest; older ones are counted."""
+
+MARK_CHARACTERS = 200
 
 LIVE = (
     ("models", "upstreams"),
@@ -62,12 +64,20 @@ class Renewal:
         settings: those it was started with.
         origin: where they came from; None where they cannot be read again.
         tell: passes others on to the workers.
+        mark: makes a mark in the charts, of a text.
     """
 
-    def __init__(self, settings: Settings, origin: Origin | None, tell: Callable[[Settings], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        origin: Origin | None,
+        tell: Callable[[Settings], None],
+        mark: Callable[[str], Awaitable[object]],
+    ) -> None:
         self.settings = settings
         self._origin = origin
         self._tell = tell
+        self._mark = mark
         self._stalls: deque[StallSeen] = deque(maxlen=STALLS_MAX)
         self._stalls_seen = 0
 
@@ -91,6 +101,7 @@ class Renewal:
         if taken:
             self.settings = merged(self.settings, read)
             self._tell(self.settings)
+            await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
         return Renewed(taken, left)
 
 

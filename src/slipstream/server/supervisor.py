@@ -89,7 +89,7 @@ class Supervisor:
         self._settings = settings
         self._announce = announce
         self._announced = False
-        self._renewal = Renewal(settings, origin, self._tell_settings)
+        self._renewal = Renewal(settings, origin, self._tell_settings, self._mark_settings)
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
         self._local: LocalAddress | None = None
@@ -244,6 +244,9 @@ class Supervisor:
         parts.callback(stalls.stop)
         self._measuring.each_second(memory_profiler.note)
         announce_parts(self._measuring, self._recorder, self._alerting, stalls)
+
+    async def _mark_settings(self, text: str) -> None:
+        await self._desk.mark_settings(text)
 
     def _tell_health(self) -> None:
         for upstream, healthy in upstream_health(slot.endpoints for slot in self._slots).items():
