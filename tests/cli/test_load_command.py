@@ -240,11 +240,12 @@ def test_ctrl_c_ends_a_search(server: SimulatorProcess, environ: dict[str, str])
 
 @pytest.mark.long
 def test_selftest_tells_by_its_exit_code(environ: dict[str, str]) -> None:
-    """It ends with 0 where no percentile is more than 2 % off, and 3 on a machine too busy for that."""
+    """It ends with 0 where no percentile is more than 2 % off; else with 3 on a machine too busy to tell, or 1."""
     done = run(environ, "load", "selftest", "--duration", "5s", "--json")
     oracles = msgspec.json.decode(done.stdout)["oracles"]
     errors = [each["error"] for oracle in oracles for each in oracle["percentiles"]]
 
     assert len(errors) == 10
     assert sum(oracle["failed"] for oracle in oracles) == 0
-    assert done.returncode == (0 if max(errors) <= 0.02 else 3), done.stdout
+    assert (done.returncode == 0) is (max(errors) <= 0.02), done.stdout
+    assert done.returncode in {0, 1, 3}
