@@ -184,6 +184,9 @@ def test_strip_and_panel_on_a_phone(browser: Browser, page_server: str, scene: S
         page = watched.open()
         page.locator("#picker").wait_for()
         ask(page, "hello")
+        expect(page.locator(".strip")).to_be_visible(
+            timeout=20_000
+        )  # the record comes a moment after the answer
         strip, figures = (
             page.locator(".strip").bounding_box(),
             page.locator(".timing .figures").bounding_box(),

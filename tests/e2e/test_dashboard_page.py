@@ -187,6 +187,7 @@ def test_keys_and_names(board: Page) -> None:
     board.keyboard.press("?")
     expect(board.get_by_role("dialog")).to_be_visible()
     board.keyboard.press("Escape")
+    expect(board.get_by_role("dialog")).to_be_hidden()
     board.keyboard.press("/")
     expect(board.get_by_label("Any model")).to_be_focused()
     nameless = board.evaluate("""() => [...document.querySelectorAll("button, select, input, a")].filter((node) => !node.hidden
