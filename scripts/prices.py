@@ -1,7 +1,8 @@
 """Makes the dated snapshot of model prices that the product ships, from the package `genai-prices` (MIT).
 
     pip install --target build/prices --no-deps genai-prices==0.2.3
-    PYTHONPATH=build/prices python scripts/prices.py 2026-11-26 > src/slipstream/monitoring/data/prices-2026-11.json
+    cd src/slipstream/monitoring/data
+    PYTHONPATH=../../../../build/prices python ../../../../scripts/prices.py 2026-11-26 > prices-2026-11.json
 
 A model whose price hangs on more than the number of tokens (time of day, a fee a request) is left out:
 an unknown price is better than a wrong one.
