@@ -21,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from gateway_peers import environment
+
 from slipstream.testing.load.definitions import told_as
 from slipstream.testing.load.engine import run
 from slipstream.testing.load.plan import Lengths, Plan, TrafficSpec
@@ -63,11 +65,7 @@ def aiperf() -> Path | None:
     cache = os.environ.get("SLIPSTREAM_BENCH_CACHE")
     if not cache:
         return None
-    home = Path(cache).expanduser() / "aiperf"
-    if not (home / "bin" / "aiperf").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "pip"), "install", "-q", AIPERF], check=True)
-    return home / "bin"
+    return environment(Path(cache).expanduser(), AIPERF)
 
 
 def make_tokenizer(commands: Path, home: Path) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from gateway_peers import environment
 
 from slipstream.testing.floor_process import child
 from slipstream.testing.load.engine import run
@@ -67,11 +68,7 @@ def locust() -> str | None:
     cache = os.environ.get("SLIPSTREAM_BENCH_CACHE")
     if not cache:
         return None
-    home = Path(cache).expanduser() / "locust"
-    if not (home / "bin" / "locust").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(home / "bin" / "pip"), "install", "-q", LOCUST], check=True)
-    return str(home / "bin" / "locust")
+    return str(environment(Path(cache).expanduser(), LOCUST) / "locust")
 
 
 def measured(command: list[str], seconds: float, count: "re.Pattern[str]") -> Row:
