@@ -31,7 +31,6 @@ from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream, connects_by, make_upstream
 from slipstream.models.simulated import SimulatedModel
 from slipstream.monitoring.prices import price_book
-from slipstream.monitoring.use_rows import ResourceRows
 
 log = logging.getLogger(__name__)
 
@@ -317,6 +316,8 @@ def bare_parts(
 
 def resource_rows() -> Callable[[], list[UseRow]]:
     """Gives the USE rows of this process and all below it (`core.defaults`)."""
+    from slipstream.monitoring.use_rows import ResourceRows  # a worker never asks, and spares psutil
+
     return ResourceRows()
 
 

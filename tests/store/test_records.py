@@ -13,7 +13,7 @@ from slipstream.core.errors import StoreFailed
 from slipstream.core.record import Record, Step
 from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore, page_query
 from slipstream.store.rows import TEXT_MAX
-from slipstream.store.sqlite import ROW_REFUSED
+from slipstream.store.values import ROW_REFUSED
 from store.samples import DAY_NS, NOON_NS, RECORDS, sample, samples
 
 

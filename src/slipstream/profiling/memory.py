@@ -11,12 +11,14 @@ import threading
 import time
 import tracemalloc
 from collections import deque
-
-import psutil
+from typing import TYPE_CHECKING
 
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
 from slipstream.profiling.memory_profile import Growth, MemoryProfile, Size, cost_of_tracing, trend
+
+if TYPE_CHECKING:
+    import psutil
 
 SIZES_MAX = 512
 """Sizes that are remembered for the trend."""
@@ -94,6 +96,8 @@ class MemoryProfiler:
     def _sized(self) -> tuple[Size, ...]:
         with self._lock:
             if self._process is None:
+                import psutil
+
                 self._process = psutil.Process()
             memory = self._process.memory_info()
             self._sizes.append(Size(clock.monotonic_ns(), memory.rss, memory.vms))

@@ -16,7 +16,8 @@ from slipstream.core.alerts import RULES_MAX, AlertState, Event, Mark, Rule, Sev
 from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.outbox import Message
 from slipstream.store import migrations
-from slipstream.store.sqlite import DAMAGED, Database, Manner, Value
+from slipstream.store.sqlite import Database, Manner
+from slipstream.store.values import DAMAGED, Value
 
 SCHEMA = migrations.load("alerts", application_id=0x536C416C)  # "SlAl"
 SILENCES_MAX = 1_000

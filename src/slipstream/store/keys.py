@@ -15,7 +15,8 @@ from slipstream.core import clock
 from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.keys import PREFIX, KeyEntry, digest
 from slipstream.store import migrations
-from slipstream.store.sqlite import DAMAGED, Database, Manner, Value
+from slipstream.store.sqlite import Database, Manner
+from slipstream.store.values import DAMAGED, Value
 
 SCHEMA = migrations.load("keys", application_id=0x536C4B79)  # "SlKy"
 NAME_MAX = 64

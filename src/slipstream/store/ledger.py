@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from slipstream.store import migrations
-from slipstream.store.sqlite import Database, Manner, Value
+from slipstream.store.sqlite import Database, Manner
+from slipstream.store.values import Value
 
 SCHEMA = migrations.load("ledger", application_id=0x536C4C67)  # "SlLg"
 ENTRIES_MAX = 1_000

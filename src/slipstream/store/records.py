@@ -12,7 +12,8 @@ from msgspec import Meta, Struct
 from slipstream.core.record import Outcome, Record
 from slipstream.store import migrations
 from slipstream.store.rows import COLUMNS, Row, from_row, to_row
-from slipstream.store.sqlite import Database, Manner, Value
+from slipstream.store.sqlite import Database, Manner
+from slipstream.store.values import Value
 
 SCHEMA = migrations.load("records", application_id=0x536C5271)  # "SlRq"
 PAGE_MAX = 1_000

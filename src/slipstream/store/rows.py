@@ -11,7 +11,7 @@ import msgspec
 
 from slipstream.core.errors import StoreFailed
 from slipstream.core.record import Record, Step
-from slipstream.store.sqlite import DAMAGED, ROW_REFUSED, Value
+from slipstream.store.values import DAMAGED, ROW_REFUSED, Value
 
 Row = list[Value]
 """The values of `COLUMNS`, in their order; steps are packed."""

@@ -16,7 +16,8 @@ from slipstream.core import histogram
 from slipstream.core.errors import SlipstreamError
 from slipstream.core.histogram import Sketch
 from slipstream.store import migrations
-from slipstream.store.sqlite import Database, Manner, Value
+from slipstream.store.sqlite import Database, Manner
+from slipstream.store.values import Value
 
 SCHEMA = migrations.load("series", application_id=0x536C5453)  # "SlTS"
 TIERS: tuple[tuple[int, int], ...] = ((10, 48 * 3600), (60, 30 * 86_400), (3600, 730 * 86_400))

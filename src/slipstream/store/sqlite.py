@@ -22,16 +22,7 @@ from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.store import migrations
 from slipstream.store.migrations import Schema
-
-Value = str | int | float | bytes | None
-"""What a column may hold."""
-
-BUSY = "store_busy"
-FULL = "store_full"
-UNWRITABLE = "store_unwritable"
-DAMAGED = "store_damaged"
-ROW_REFUSED = "store_row_refused"
-BROKEN = "store_broken"
+from slipstream.store.values import BROKEN, BUSY, DAMAGED, FULL, ROW_REFUSED, UNWRITABLE, Value
 
 _LEAST_SQLITE = (3, 51, 3)  # older ones can corrupt a WAL database that two connections write
 _BUSY_MS = 5_000

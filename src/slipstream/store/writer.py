@@ -20,7 +20,7 @@ from slipstream.core.meters import Counters
 from slipstream.core.record import Record
 from slipstream.store.records import RecordStore
 from slipstream.store.rows import Row, from_row, id_of
-from slipstream.store.sqlite import DAMAGED, ROW_REFUSED
+from slipstream.store.values import DAMAGED, ROW_REFUSED
 
 RECENT = 1024
 """How many of the newest records `find` knows before they are committed."""
