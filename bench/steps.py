@@ -24,7 +24,7 @@ from slipstream.profiling import CpuProfiler, ResponseTimeProfiler
 RESULT = Path(__file__).parent / "results" / "steps.json"
 CACHE = Path(os.environ.get("SLIPSTREAM_BENCH_CACHE", Path(tempfile.gettempdir()) / "slipstream-bench"))
 PEERS = ("opentelemetry-sdk==1.45.2", "pyinstrument==5.1.3")
-ROUNDS, CALLS, STEPS, PIECES = 9, 300, 9, 400
+ROUNDS, CALLS, STEPS, PIECES = 15, 1000, 9, 400
 DOCUMENT = {
     "messages": [{"role": "user", "content": "x" * 200, "at": at, "tags": list("abc")} for at in range(20)]
 }

@@ -53,6 +53,14 @@ def index(value: float) -> int:
     return UNDER if value > 0 else ZERO
 
 
+def indices(values: Iterable[float]) -> list[int]:
+    """The slots of many values: `index` of each, for two thirds of its price."""
+    return [
+        _ceil(_log2(value / WHOLE) * PER_OCTAVE) + SHIFT if LEAST < value <= MOST else index(value)
+        for value in values
+    ]
+
+
 def bounds(slot: int) -> tuple[float, float]:
     """Lower bound (not in it) and upper bound (in it) of a slot."""
     if slot == ZERO:

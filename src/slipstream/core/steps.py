@@ -77,11 +77,14 @@ class Trace:
         """A span within `parent`. Where the trace is full it stands in no tree: `count` it afterwards."""
         depth = parent.depth + 1
         span = Span(name, kind, self, depth, clock.monotonic_ns())
-        if self.size < SPANS_MAX and depth <= DEPTH_MAX:
+        if self.size >= SPANS_MAX or depth > DEPTH_MAX:
+            span.depth = BEYOND
+        elif parent.children:
             self.size += 1
             parent.children.append(span)
         else:
-            span.depth = BEYOND
+            self.size += 1
+            parent.children = [span]
         return span
 
     def count(self, name: str, duration_ns: int) -> None:

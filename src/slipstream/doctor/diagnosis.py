@@ -8,6 +8,7 @@ from slipstream.doctor.checks import examined
 from slipstream.doctor.evidence import RECORDS_MIN, Evidence
 from slipstream.doctor.finding import Finding, RuledOut
 from slipstream.doctor.predict import REPLAYS, Advice, advise
+from slipstream.doctor.split import Split, split
 from slipstream.doctor.symptoms import Symptom, symptoms
 
 PREDICTED_MAX = 3
@@ -37,6 +38,8 @@ class Diagnosis(Struct, frozen=True):
     requests: int
     since_wall_ns: int
     until_wall_ns: int
+    split: Split | None = None
+    """Where the time of the slow requests goes: waiting, or being served; None with too few requests."""
 
 
 def diagnose(
@@ -61,12 +64,15 @@ def diagnose(
         for number, finding in enumerate(found, start=1)
     )
     told = symptoms(evidence)
-    return Diagnosis(_verdict(causes, told), told, causes, ruled_out, count, since, until)
+    verdict = _verdict(causes, told)
+    return Diagnosis(verdict, told, causes, ruled_out, count, since, until, split(evidence))
 
 
 def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:
     if causes:
         return causes[0].finding.cause
-    if told:
+    if any(symptom.group != "high resource usage" for symptom in told):
         return "No cause found. There are symptoms, but every check was ruled out."
+    if told:
+        return "No cause found: requests are well, but something is used to the full."
     return "No cause found: the server is well."

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from slipstream.config.settings import Settings
 from slipstream.core.record import Record
 from slipstream.core.stalls import StallSeen
+from slipstream.core.use import UseRow
 from slipstream.doctor.onset import Onset, onset
 from slipstream.doctor.service_model import Observation, observations
 from slipstream.doctor.times import Parts, Visit, gap_of, parts_of, quantile, visits
@@ -55,6 +56,7 @@ class Evidence(Struct, frozen=True):
         answers: of each upstream, what it gave.
         stalls: of the workers' event loops, since the onset.
         settings: those in force; what they say of connections holds for each worker.
+        resources: the USE table of the live server, now; empty without one.
     """
 
     flows: tuple[Flow, ...]
@@ -65,6 +67,7 @@ class Evidence(Struct, frozen=True):
     answers_before: dict[str, tuple[Observation, ...]]
     stalls: tuple[StallSeen, ...]
     settings: Settings
+    resources: tuple[UseRow, ...] = ()
 
     @property
     def is_enough(self) -> bool:
@@ -102,7 +105,12 @@ class Evidence(Struct, frozen=True):
         return [each for each in self.flows if each.record.upstream == upstream]
 
 
-def gather(records: Sequence[Record], settings: Settings, stalls: Sequence[StallSeen] = ()) -> Evidence:
+def gather(
+    records: Sequence[Record],
+    settings: Settings,
+    stalls: Sequence[StallSeen] = (),
+    resources: Sequence[UseRow] = (),
+) -> Evidence:
     """The evidence of records in any order."""
     ordered = sorted(records, key=lambda record: record.arrived_wall_ns)[-RECORDS_MAX:]
     change = _change(ordered)
@@ -119,6 +127,7 @@ def gather(records: Sequence[Record], settings: Settings, stalls: Sequence[Stall
         answers_before=_answers(before, _stalled(before, stalls)),
         stalls=tuple(each for each in stalls if each.wall_ns >= since_ns),
         settings=settings,
+        resources=tuple(resources),
     )
 
 

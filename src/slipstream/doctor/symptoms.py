@@ -6,8 +6,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from slipstream.core.use import UseRow
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.times import quantile
+from slipstream.profiling.resources import is_strained
 
 Group = Literal["slow response times", "high resource usage", "low throughput"]
 
@@ -21,6 +23,8 @@ BUSY_MIN = 0.7
 
 STALLED_MIN = 0.05
 """Event loops stand still for a moment on any busy machine; for so much of the time they must not."""
+
+STRAINED_SHOWN = 4
 
 HIT_MIN = 1.5
 """Whoever is so much slower than the others is named."""
@@ -47,7 +51,7 @@ def symptoms(evidence: Evidence) -> tuple[Symptom, ...]:
     """All that would be noticed; empty for a healthy server."""
     if not evidence.is_enough:
         return ()
-    found = (*_slow(evidence), *_busy(evidence), *_unserved(evidence))
+    found = (*_slow(evidence), *_busy(evidence), *_strained(evidence), *_unserved(evidence))
     return tuple(found)
 
 
@@ -86,6 +90,23 @@ def _busy(evidence: Evidence) -> list[Symptom]:
         text = f"event loops stood still for {stalled:.0%} of the time"
         found.append(Symptom("high resource usage", text, _since(evidence), ()))
     return found
+
+
+def _strained(evidence: Evidence) -> list[Symptom]:
+    """What is nearly full now, or waited for."""
+    told = [row for row in evidence.resources if is_strained(row)]
+    if not told:
+        return []
+    text = f"now, at the time of asking: {', '.join(_strain(row) for row in told[:STRAINED_SHOWN])}"
+    return [Symptom("high resource usage", text, None, ())]
+
+
+def _strain(row: UseRow) -> str:
+    used = f"{row.utilisation:.0%} used" if row.utilisation is not None else ""
+    waits = f"{row.saturation:.3g} {row.saturation_unit} waiting" if row.saturation else ""
+    if row.saturation and row.saturation_unit.startswith(("%", "ms")):
+        waits = f"{row.saturation:.3g} {row.saturation_unit}"
+    return f"{row.part} ({', '.join(each for each in (used, waits) if each)})"
 
 
 def _unserved(evidence: Evidence) -> list[Symptom]:

@@ -4,20 +4,21 @@
 are many. Safe to call from several threads.
 """
 
+import math
 import random
 import threading
 from collections import Counter
 
-from slipstream.core.histogram import index
+from slipstream.core.histogram import index, indices
 from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Trace
-from slipstream.profiling.critical_path import own_time_ns
 
 WAITING_MAX = 256
 """Traces that wait to be worked in."""
-DURATIONS_MAX = 1_024
-"""Durations of one name that wait to be worked in."""
+DURATIONS_MAX = 4_096
+"""Durations that wait to be worked in: with many others a quarter of the price of one by one."""
 KEPT_MAX = 512
-"""Traces kept whole, a uniform sample (Vitter's algorithm R): critical path and tail are told from them."""
+"""Traces kept whole, a uniform sample (Li's algorithm L, which draws a number only for those that are taken):
+critical path and tail are told from them."""
 KEPT_SPANS_MAX = 200_000
 """Spans they may have in all; beyond it some of them are let go, at random."""
 SLOWEST_MAX = 10
@@ -27,26 +28,19 @@ SLOWEST_MAX = 10
 class Sums:
     """What is known of all spans of one name; times in nanoseconds. Right after `settle`."""
 
-    __slots__ = ("_durations", "buckets", "children_ns", "count", "errors", "kind", "max_ns", "total_ns")
+    __slots__ = ("buckets", "children_ns", "count", "durations", "errors", "kind", "max_ns", "total_ns")
 
     def __init__(self, kind: str = "") -> None:
         self.kind = kind
         self.count = self.errors = 0
         self.total_ns = self.children_ns = self.max_ns = 0
         self.buckets: Counter[int] = Counter()
-        self._durations: list[int] = []
+        self.durations: list[int] = []
 
     @property
     def own_ns(self) -> int:
         """Their time that nothing within them covers."""
         return self.total_ns - self.children_ns
-
-    def add(self, duration_ns: int) -> None:
-        """One more span; worked in with many others, which costs a quarter of one by one."""
-        durations = self._durations
-        durations.append(duration_ns)
-        if len(durations) >= DURATIONS_MAX:
-            self.settle()
 
     def add_many(self, count: int, total_ns: int) -> None:
         """Spans of which only the sum is known; their mean stands for each."""
@@ -55,13 +49,13 @@ class Sums:
         self.buckets[index(total_ns / count)] += count
 
     def settle(self) -> None:
-        """Work in what was added."""
-        durations = self._durations
+        """Work in the `durations`."""
+        durations = self.durations
         if durations:
             self.count += len(durations)
             self.total_ns += sum(durations)
             self.max_ns = max(self.max_ns, *durations)
-            self.buckets.update(map(index, durations))
+            self.buckets.update(indices(durations))
             durations.clear()
 
 
@@ -89,7 +83,8 @@ class Collection:
             self.kept: list[Trace] = []
             self.slowest: list[Trace] = []
             self.calls = self.late = self.not_kept = 0
-            self._kept_spans = 0
+            self._kept_spans = self._unsettled = self._next = 0
+            self._weight = 1.0
 
     def add(self, trace: Trace) -> None:
         """Take a trace whose root has ended."""
@@ -102,37 +97,55 @@ class Collection:
         """Work in all that waits."""
         with self._lock:
             self._work_in()
-            for sums in (*self.steps.values(), *self.roots.values()):
-                sums.settle()
+            self._settle()
 
     def _work_in(self) -> None:
         for trace in self._waiting:
             self.calls += 1
             self._sum(trace)
-            self._keep(trace)
+            if not self._keep(trace):
+                trace.root = ENDED.root  # no cycle is left: its spans are freed at once
         self._waiting.clear()
 
+    def _settle(self) -> None:
+        for sums in (*self.steps.values(), *self.roots.values()):
+            sums.settle()
+        self._unsettled = 0
+
     def _sum(self, trace: Trace) -> None:
-        root, steps = trace.root, self.steps
-        for span in trace.spans():
-            duration_ns = span.end_ns - span.start_ns
-            if not span.end_ns:
-                span.end_ns = max(root.end_ns, span.start_ns)
-                duration_ns = span.end_ns - span.start_ns
-                trace.late += 1
-            span.trace = ENDED  # no cycle is left: what is not kept is freed at once
-            sums = steps.get(span.name) if span is not root else None
-            if sums is None:
-                sums = self._sums(self.roots if span is root else steps, span.name, span.kind)
-            sums.add(duration_ns)
-            if span.children:
-                sums.children_ns += duration_ns - own_time_ns(span)
-            if span.error:
-                sums.errors += 1
+        root, known = trace.root, self.steps.get
+        sums = self._sums(self.roots, root.name, root.kind)
+        sums.durations.append(root.end_ns - root.start_ns)
+        sums.errors += bool(root.error)
+        parents = [(root, sums)]
+        for parent, above in parents:  # grows meanwhile; as tight as can be, for every step comes by here
+            reached_ns, last_ns, covered_ns = parent.start_ns, parent.end_ns, 0
+            for span in parent.children:  # in the order of their beginnings
+                start_ns, end_ns = span.start_ns, span.end_ns
+                if not end_ns:
+                    span.end_ns = end_ns = max(root.end_ns, start_ns)
+                    trace.late += 1
+                sums = known(span.name) or self._sums(self.steps, span.name, span.kind)
+                sums.durations.append(end_ns - start_ns)
+                if span.error:
+                    sums.errors += 1
+                if span.children:
+                    parents.append((span, sums))
+                if (
+                    start_ns < reached_ns or end_ns > last_ns
+                ):  # beside the one before it, or beyond its parent
+                    start_ns, end_ns = max(reached_ns, start_ns), min(last_ns, end_ns)
+                if end_ns > start_ns:
+                    covered_ns += end_ns - start_ns
+                    reached_ns = end_ns
+            above.children_ns += covered_ns
         self.late += trace.late
+        self._unsettled += trace.size
+        if self._unsettled >= DURATIONS_MAX:
+            self._settle()
         for name, (count, total_ns) in trace.overflow.items():
             self.not_kept += count
-            self._sums(steps, name, "").add_many(count, total_ns)
+            self._sums(self.steps, name, "").add_many(count, total_ns)
 
     @staticmethod
     def _sums(table: dict[str, Sums], name: str, kind: str) -> Sums:
@@ -141,22 +154,32 @@ class Collection:
             found = table.setdefault(name if len(table) < NAMES_MAX else OTHER, Sums(kind))
         return found
 
-    def _keep(self, trace: Trace) -> None:
-        slowest = self.slowest
-        if len(slowest) < SLOWEST_MAX or trace.root.duration_ns > slowest[-1].root.duration_ns:
+    def _keep(self, trace: Trace) -> bool:
+        slowest, kept, root = self.slowest, self.kept, trace.root
+        is_slow = len(slowest) < SLOWEST_MAX or root.end_ns - root.start_ns > slowest[-1].root.duration_ns
+        if is_slow:
             slowest.append(trace)
             slowest.sort(key=lambda each: each.root.duration_ns, reverse=True)
             del slowest[SLOWEST_MAX:]
-        kept = self.kept
         if len(kept) < KEPT_MAX:
             kept.append(trace)
+            if len(kept) == KEPT_MAX:
+                self._skip()
+        elif self.calls < self._next:
+            return is_slow
         else:
-            at = self._random.randrange(self.calls)
-            if at >= KEPT_MAX:
-                return
+            at = self._random.randrange(KEPT_MAX)
             self._kept_spans -= kept[at].size
             kept[at] = trace
+            self._skip()
         self._kept_spans += trace.size
         while self._kept_spans > KEPT_SPANS_MAX and len(kept) > 1:
             gone = kept.pop(self._random.randrange(len(kept)))
             self._kept_spans -= gone.size
+        return True
+
+    def _skip(self) -> None:
+        """Draw which call is the next to be taken into the sample."""
+        self._weight *= (1.0 - self._random.random()) ** (1.0 / KEPT_MAX)
+        passed = math.log(1.0 - self._random.random()) / math.log1p(-min(self._weight, 1.0 - 1e-12))
+        self._next = self.calls + 1 + math.floor(passed)

@@ -11,6 +11,8 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
 
+from msgspec import Struct
+
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
 from slipstream.core.steps import BEYOND, KINDS, Span, Trace
@@ -71,7 +73,7 @@ class ResponseTimeProfiler:
             raise BadRequest(f"A step's name is a text, not {name!r}.", param="name")
         if waits_for and waits_for not in KINDS:
             raise BadRequest(f"A step cannot wait for {waits_for!r}.", hint=f"One of {', '.join(KINDS[1:])}.")
-        return Step(self, name, waits_for)
+        return Step(self, self.current, name, waits_for)
 
     def get_profile_data(self) -> ProfileData:
         """What was timed up to now: calls that have ended. An empty profile prints "nothing recorded"."""
@@ -101,23 +103,27 @@ class ResponseTimeProfiler:
             span.trace.count(span.name, span.duration_ns)
 
 
-class Step:
-    """One block that is timed. Entering it yields the span; entering it again times another one."""
+class Step(Struct, eq=False):
+    """One block that is timed. Entering it yields the span; entering it again times another one.
 
-    __slots__ = ("_kind", "_name", "_opened", "_profiler")
+    Its two methods are as tight as can be: `bench/steps.py` holds them to a tenth of an OpenTelemetry span.
+    """
 
-    def __init__(self, profiler: ResponseTimeProfiler, name: str, kind: str) -> None:
-        self._profiler = profiler
-        self._name = name
-        self._kind = kind
-        self._opened: tuple[Span, Token[Span | None], object] | None = None  # the last is the one before
+    _profiler: ResponseTimeProfiler
+    _current: _Current
+    _name: str
+    _kind: str
+    _opened: Any = None
+    """Span, token of the context, and the one before that where it was entered again."""
 
     def __enter__(self) -> Span:
-        current = self._profiler.current
-        parent = current.get()
-        span = opened(parent, self._name, self._kind)
-        inner = parent if span.depth == BEYOND else span
-        self._opened = span, current.set(inner), self._opened
+        parent = self._current.get()
+        if parent is None or parent.trace.root.end_ns:
+            span = inner = Trace(self._name, self._kind).root
+        else:
+            span = parent.trace.open(parent, self._name, self._kind)
+            inner = parent if span.depth == BEYOND else span
+        self._opened = span, self._current.set(inner), self._opened
         return span
 
     def __exit__(
@@ -125,11 +131,13 @@ class Step:
     ) -> None:
         if self._opened is None:
             return  # ended twice: the first end counts
-        span, token, before = self._opened
-        self._opened = cast("tuple[Span, Token[Span | None], object] | None", before)
+        span, token, self._opened = self._opened
         span.end_ns = clock.monotonic_ns()
-        self._profiler.leave(token)
-        if error is not None or span.depth in _EDGES:
+        try:
+            self._current.reset(token)
+        except ValueError:
+            self._current.set(None)  # left in another context than it was entered in, as generators may be
+        if error is not None or not 0 < span.depth < BEYOND:
             self._profiler.over(span, error)
 
     async def __aenter__(self) -> Span:
@@ -148,7 +156,6 @@ def opened(parent: Span | None, name: str, kind: str) -> Span:
     return parent.trace.open(parent, name, kind)
 
 
-_EDGES = frozenset((0, BEYOND))
 _ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[..., Any]]
@@ -167,7 +174,7 @@ def _wrapper_of(function: Callable[..., object]) -> Wrapper:
 def _plain(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def timed(*args: object, **kwargs: object) -> object:
-        with Step(profiler, name, ""):
+        with Step(profiler, profiler.current, name, ""):
             return function(*args, **kwargs)
 
     return timed
@@ -176,7 +183,7 @@ def _plain(profiler: ResponseTimeProfiler, name: str, function: Callable[..., An
 def _coroutine(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     async def timed(*args: object, **kwargs: object) -> object:
-        with Step(profiler, name, ""):
+        with Step(profiler, profiler.current, name, ""):
             return await function(*args, **kwargs)
 
     return timed
