@@ -10,14 +10,14 @@ from slipstream.profiling.tail import tail_shares
 
 def span(trace: Trace, name: str, start_ns: int, end_ns: int, *children: Span) -> Span:
     made = Span(name, "", trace, 1, start_ns, end_ns)
-    made.children.extend(children)
+    made.children = list(children)
     return made
 
 
 def call(end_ns: int, *children: Span) -> Trace:
     trace = Trace("call")
     trace.root.start_ns, trace.root.end_ns = 0, end_ns
-    trace.root.children.extend(children)
+    trace.root.children = list(children)
     return trace
 
 

@@ -44,7 +44,7 @@ class Span(Struct, eq=False):
     end_ns: int = 0
     first_ns: int = 0
     error: str = ""
-    children: list["Span"] = []
+    children: "list[Span] | tuple[()]" = ()
 
     @property
     def duration_ns(self) -> int:
@@ -76,14 +76,13 @@ class Trace:
     def open(self, parent: Span, name: str, kind: str) -> Span:
         """A span within `parent`. Where the trace is full it stands in no tree: `count` it afterwards."""
         depth = parent.depth + 1
-        span = Span(name, kind, self, depth, clock.monotonic_ns())
         if self.size >= SPANS_MAX or depth > DEPTH_MAX:
-            span.depth = BEYOND
-        elif parent.children:
-            self.size += 1
+            return Span(name, kind, self, BEYOND, clock.monotonic_ns())
+        self.size += 1
+        span = Span(name, kind, self, depth, clock.monotonic_ns())
+        if parent.children:
             parent.children.append(span)
         else:
-            self.size += 1
             parent.children = [span]
         return span
 

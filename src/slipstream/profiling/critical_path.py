@@ -5,7 +5,7 @@ began, the child that had ended last by then, and so on (the method of CRISP, US
 child covers is the span's own time. The segments do not overlap and add up to the span's duration.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -76,5 +76,5 @@ def by_kind(segments: Iterable[Segment]) -> dict[str, int]:
     return sums
 
 
-def _latest_first(children: list[Span]) -> list[Span]:
+def _latest_first(children: Sequence[Span]) -> list[Span]:
     return sorted(children, key=lambda child: (child.end_ns, child.start_ns), reverse=True)

@@ -103,7 +103,7 @@ class ResponseTimeProfiler:
             span.trace.count(span.name, span.duration_ns)
 
 
-class Step(Struct, eq=False):
+class Step(Struct, eq=False, gc=False):
     """One block that is timed. Entering it yields the span; entering it again times another one.
 
     Its two methods are as tight as can be: `bench/steps.py` holds them to a tenth of an OpenTelemetry span.
@@ -118,11 +118,11 @@ class Step(Struct, eq=False):
 
     def __enter__(self) -> Span:
         parent = self._current.get()
-        if parent is None or parent.trace.root.end_ns:
-            span = inner = Trace(self._name, self._kind).root
+        if parent is not None and not (trace := parent.trace).root.end_ns:
+            span = trace.open(parent, self._name, self._kind)
+            inner = span if span.depth < BEYOND else parent
         else:
-            span = parent.trace.open(parent, self._name, self._kind)
-            inner = parent if span.depth == BEYOND else span
+            span = inner = Trace(self._name, self._kind).root
         self._opened = span, self._current.set(inner), self._opened
         return span
 
