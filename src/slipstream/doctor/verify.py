@@ -46,15 +46,18 @@ async def compare(asked: Sequence[Asked], seconds: float, switch: Switch, drive:
     without: list[Took] = []
     with_fix: list[Took] = []
     stretches = stretched(asked, seconds / (2 * ROUNDS), ROUNDS)
-    for number, stretch in enumerate(stretches):
-        for is_fixed in (False, True) if number % 2 == 0 else (True, False):
-            await switch(is_fixed)
-            met = await drive(stretch)
-            _append(with_fix if is_fixed else without, met)
+    for number, is_fixed in enumerate(turns(len(stretches))):
+        await switch(is_fixed)
+        appended(with_fix if is_fixed else without, await drive(stretches[number // 2]))
     return judged(without, with_fix, len(stretches))
 
 
-def _append(side: list[Took], met: Sequence[Took]) -> None:
+def turns(rounds: int) -> list[bool]:
+    """With the fix (True) or without it, twice a round, in ABBA order."""
+    return [bool(side) for number in range(rounds) for side in ((0, 1) if number % 2 == 0 else (1, 0))]
+
+
+def appended(side: list[Took], met: Sequence[Took]) -> None:
     """Put what was met behind what its side has met before, on one line of time."""
     shift = max((each.at + each.seconds for each in side), default=0.0)
     side.extend(replace(each, at=each.at + shift) for each in met)

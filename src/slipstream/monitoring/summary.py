@@ -77,6 +77,7 @@ class Summary(Struct, frozen=True):
         error_rate: percent of requests, last 5 minutes.
         cache_hit_rate: 0..1, last 5 minutes.
         in_flight: requests under way.
+        oldest_in_flight: for how many milliseconds the oldest of them has been.
     """
 
     wall_ns: int
@@ -96,6 +97,7 @@ class Summary(Struct, frozen=True):
     error_rate: float | None = None
     cache_hit_rate: float | None = None
     in_flight: float | None = None
+    oldest_in_flight: float | None = None
 
 
 def summarize(readings: Readings, source: str) -> Summary:
@@ -121,6 +123,7 @@ def summarize(readings: Readings, source: str) -> Summary:
         error_rate=derived(readings, "error_rate", {}, CACHE_SECONDS),
         cache_hit_rate=derived(readings, "cache_hit_rate", {}, CACHE_SECONDS),
         in_flight=readings.gauge("in_flight", {}),
+        oldest_in_flight=readings.gauge("oldest_in_flight", {}),
     )
 
 
