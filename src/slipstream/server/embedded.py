@@ -86,6 +86,7 @@ class EmbeddedModel:
         self._beside = beside
         self._heard.clear()
         beside.on_change(functools.partial(self._changed, beside))
+        is_ready = False
         try:
             await beside.start()
             await self._heard.wait()
@@ -96,10 +97,11 @@ class EmbeddedModel:
                     f"The embedded model does not start with these settings: {beside.address.detail}.",
                     hint="It serves on with those before; the log has more.",
                 )
-        except BaseException:
-            self._beside = None
-            await beside.aclose()
-            raise
+            is_ready = True
+        finally:
+            if not is_ready:
+                self._beside = None
+                await beside.aclose()
 
     def take(self, settings: Local) -> LocalProcess | None:
         """Let settings hold, and the process that was prepared serve; the one before, to be drained."""
