@@ -26,7 +26,7 @@ from slipstream.flow.flight import Flights
 from slipstream.flow.handle import Way
 from slipstream.flow.select import NAMES_SHOWN, Catalog, Target
 from slipstream.models.assets import is_embedder_installed, is_local_installed
-from slipstream.models.local import LocalModel
+from slipstream.models.local import LocalModel, make_local, wait_seconds
 from slipstream.models.local_process import LocalAddress
 from slipstream.models.openai import OpenAIUpstream, connects_by, make_upstream
 from slipstream.models.simulated import SimulatedModel
@@ -120,6 +120,16 @@ class Parts:
                 known = self.catalog.offered(name) if name in before else ()
                 self.catalog.offer(name, targets(serving, each.models or known or ("*",), each))
 
+    def renew_local(self, models: Models) -> None:
+        """Take other settings of the embedded model, together with its address, which is asked for anew."""
+        for model in self._locals():
+            model.renew(models.local, wait_seconds=wait_seconds(models))
+
+    async def left_local(self) -> None:
+        """Return when nothing is under way any more where the embedded model was before the last change."""
+        for model in self._locals():
+            await model.left()
+
     def start(self) -> None:
         """Begin what runs beside the requests: asking upstreams for their models."""
         for owner, _, model in self._models:
@@ -175,6 +185,9 @@ class Parts:
             USE.withdraw(part)
         for _, _, model in self._models:
             await model.aclose()
+
+    def _locals(self) -> list[LocalModel]:
+        return [model for _, _, model in self._models if isinstance(model, LocalModel)]
 
     def _discover_soon(self, owner: str, upstream: OpenAIUpstream) -> None:
         self._tasks[owner] = asyncio.get_running_loop().create_task(self._discover(owner, upstream))
@@ -272,7 +285,7 @@ def build_parts(
         script = SimulatedModel(name, simulated)
         parts.add(name, "simulated", script, [Target(script, name, _ALL)])
     if local_enabled(settings):
-        local = _local(models, local_address, counters)
+        local = make_local(models, local_address, counters)
         parts.add("local", "local", local, [Target(local, models.local.name)])
     if embedder_enabled(settings):
         from slipstream.models.embedder import EmbedderModel
@@ -331,22 +344,6 @@ def _patience(models: Models) -> Patience:
         waiting=models.waiting,
         retry_after_seconds=models.retry_after_seconds,
     )
-
-
-def _local(models: Models, address: Callable[[], LocalAddress], counters: Counters) -> LocalModel:
-    return LocalModel(
-        models.local,
-        address,
-        event_bytes=models.event_bytes,
-        wait_seconds=0.0 if _has_stand_in(models) else models.wait_seconds,
-        counters=counters,
-    )
-
-
-def _has_stand_in(models: Models) -> bool:
-    """Whether another model answers while the embedded one loads."""
-    name = models.local.name
-    return any(models.aliases.get(asked, asked) == name for asked in models.fallbacks)
 
 
 def _rules(models: Models) -> BreakerRules:

@@ -155,6 +155,53 @@ def test_a_broken_file_fails_with_the_reason(data_folder: Path, caplog: pytest.L
     assert "bad GGUF version" in caplog.text
 
 
+@pytest.mark.model
+def test_a_trial_that_never_became_ready_is_over(data_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One start, no second: whoever tries other settings decides what is next."""
+
+    async def main() -> tuple[LocalAddress, Counters]:
+        counters = Counters()
+        settings = Local(slots=1, context_tokens=512, threads=1, start_seconds=0.01)
+        process = LocalProcess(settings, data_folder, counters=counters, is_trial=True)
+        await process.start()
+        try:
+            await until(lambda: process.address.state == "failed")
+            await asyncio.sleep(BACK_OFF_SECONDS_MAX / 60)
+            return process.address, counters
+        finally:
+            await process.aclose()
+
+    address, counters = asyncio.run(main())
+    assert address == LocalAddress("failed", detail="it was not ready within 0.01 s")
+    assert counters.snapshot()["local_restarts"] == 0
+    assert "did not start" in caplog.text
+
+
+@pytest.mark.model
+def test_a_trial_that_was_ready_is_as_any_other_until_it_is_retired(data_folder: Path) -> None:
+    """Killed it comes back; retired and killed it does not."""
+
+    async def main() -> Counters:
+        counters = Counters()
+        process = LocalProcess(SETTINGS, data_folder, counters=counters, is_trial=True)
+        await process.start()
+        try:
+            await until(lambda: process.address.state == "ready")
+            first = process.pid
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: process.address.state == "ready" and process.pid != first)
+            process.retire()
+            os.kill(process.pid, signal.SIGKILL)
+            await until(lambda: process.address.state == "off")
+            await asyncio.sleep(2 * BACK_OFF_SECONDS)
+            assert process.pid == 0
+        finally:
+            await process.aclose()
+        return counters
+
+    assert asyncio.run(main()).snapshot()["local_restarts"] == 1
+
+
 def test_a_model_that_is_not_there_fails_and_waits(data_folder: Path) -> None:
     """A missing file is said at once, and looked for again: `slipstream pull` may bring it."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from slipstream.monitoring.cgroup import Limits, Throttling, limits, throttling
+from slipstream.monitoring.cgroup import Limits, Throttling, free_memory, limits, throttling
 
 
 def laid_out(folder: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
@@ -75,3 +75,25 @@ def test_without_control_groups(tmp_path: Path) -> None:
     """On a system without them nothing is limited."""
     assert limits(tmp_path / "none", tmp_path / "own") == Limits()
     assert throttling(tmp_path / "none", tmp_path / "own") == Throttling()
+
+
+def test_free_memory_is_what_the_tightest_group_has_left(tmp_path: Path) -> None:
+    """File pages that the kernel can drop are free; version 1 names the same numbers otherwise."""
+    tight = {
+        **V2,
+        "pod/memory.current": f"{900 << 20}\n",
+        "pod/memory.stat": f"anon 1\ninactive_file {300 << 20}\n",
+        "pod/box/memory.current": f"{800 << 20}\n",
+    }
+    root, own = laid_out(tmp_path, "0::/pod/box\n", tight)
+    assert free_memory(root, own) == (1024 - 900 + 300) << 20
+
+    older = {
+        **V1,
+        "memory/box/memory.usage_in_bytes": f"{500 << 20}\n",
+        "memory/box/memory.stat": f"inactive_file 0\ntotal_inactive_file {100 << 20}\n",
+    }
+    (tmp_path / "v1").mkdir()
+    root, own = laid_out(tmp_path / "v1", OWN_V1, older)
+    assert free_memory(root, own) == (512 - 500 + 100) << 20
+    assert free_memory(tmp_path / "none", tmp_path / "own-none") is None

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from slipstream.config.settings import Models, Server, Settings, Upstream
-from slipstream.core.errors import ConfigurationError
+from slipstream.config.renewable import merged
+from slipstream.config.settings import Local, Models, Server, Settings, Upstream
+from slipstream.core.errors import ConfigurationError, Unavailable
 from slipstream.core.stalls import StallSeen
-from slipstream.server.renewal import STALLS_MAX, Origin, Renewal, differences, merged
+from slipstream.server.renewal import STALLS_MAX, Origin, Renewal, Renewed, differences
 
 ONE = Settings(models=Models(upstreams={"a": Upstream(url="http://127.0.0.1:1")}))
 
@@ -38,12 +39,30 @@ def noted(marks: list[str]) -> Callable[[str], Awaitable[None]]:
     return mark
 
 
+def telling(told: list[Settings]) -> Callable[[Settings], Awaitable[None]]:
+    """Where the settings go."""
+
+    async def tell(settings: Settings) -> None:
+        told.append(settings)
+
+    return tell
+
+
+async def unasked(local: Local) -> None:
+    """For settings that need no other process of the embedded model."""
+    pytest.fail(f"another process was asked for: {local}")
+
+
+def renewal_of(origin: Origin | None, told: list[Settings], marks: list[str]) -> Renewal:
+    return Renewal(ONE, origin, telling(told), noted(marks), prepare=unasked)
+
+
 def test_workers_are_told_once() -> None:
     """Only where something that they take has changed; whoever is started later begins with it."""
     told: list[Settings] = []
     read = [weighted(0.5), weighted(0.5), weighted(0.5, workers=2)]
     marks: list[str] = []
-    renewal = Renewal(ONE, Origin(lambda: read.pop(0), "file"), told.append, noted(marks))
+    renewal = renewal_of(Origin(lambda: read.pop(0), "file"), told, marks)
     done = [asyncio.run(renewal.renew()) for _ in range(3)]
 
     assert [each.taken for each in done] == [("models.upstreams.a.weight",), (), ()]
@@ -59,18 +78,94 @@ def test_wrong_settings_change_nothing() -> None:
     def read() -> Settings:
         raise ConfigurationError("line 3: no.")
 
-    renewal = Renewal(ONE, Origin(read, "file"), lambda _: pytest.fail("told"), noted([]))
+    told: list[Settings] = []
+    renewal = renewal_of(Origin(read, "file"), told, [])
     with pytest.raises(ConfigurationError, match="line 3"):
         asyncio.run(renewal.renew())
     with pytest.raises(ConfigurationError, match="cannot be read again"):
-        asyncio.run(Renewal(ONE, None, lambda _: None, noted([])).renew())
+        asyncio.run(renewal_of(None, told, []).renew())
 
-    assert renewal.settings == ONE
+    assert (renewal.settings, told) == (ONE, [])
+
+
+def served_locally(weight: float = 1.0, **local: object) -> Settings:
+    settings = weighted(weight)
+    models = msgspec.structs.replace(settings.models, local=Local(**local))  # type: ignore[arg-type]
+    return msgspec.structs.replace(settings, models=models)
+
+
+def test_only_other_orders_ask_for_another_process() -> None:
+    """Slots do; a system prompt is taken as it is, and a name waits for a restart."""
+    asked: list[Local] = []
+    told: list[Settings] = []
+    read = [
+        served_locally(system_prompt="Be brief.", waiting=9),
+        served_locally(system_prompt="Be brief.", waiting=9, slots=7),
+        served_locally(system_prompt="Be brief.", waiting=9, slots=7, name="other"),
+    ]
+
+    async def prepare(local: Local) -> None:
+        assert len(told) == 1  # the process is there before the workers hear of it
+        asked.append(local)
+
+    renewal = Renewal(ONE, Origin(lambda: read.pop(0), "file"), telling(told), noted([]), prepare=prepare)
+    done = [asyncio.run(renewal.renew()) for _ in range(3)]
+
+    assert done == [
+        Renewed(("models.local.system_prompt", "models.local.waiting"), ()),
+        Renewed(("models.local.slots",), ()),
+        Renewed((), ("models.local.name",)),
+    ]
+    assert asked == [told[1].models.local]
+    assert renewal.settings.models.local.slots == 7
+
+
+def test_where_the_model_cannot_the_rest_is_taken_all_the_same() -> None:
+    """The whole section stays as it was and the answer says why; the next time it is tried again."""
+    told: list[Settings] = []
+    tried: list[int] = []
+
+    async def prepare(local: Local) -> None:
+        tried.append(local.slots)
+        raise Unavailable("No room.")
+
+    wanted = served_locally(0.5, slots=7, output_tokens=9)
+    renewal = Renewal(ONE, Origin(lambda: wanted, "file"), telling(told), noted([]), prepare=prepare)
+    first, second = asyncio.run(renewal.renew()), asyncio.run(renewal.renew())
+
+    assert first.taken == ("models.upstreams.a.weight",)
+    assert first.refused == ("models.local.output_tokens", "models.local.slots")
+    assert "No room." in first.why
+    assert (second.taken, second.refused) == ((), first.refused)
+    assert told == [weighted(0.5)]
+    assert tried == [7, 7]
+
+
+def test_one_reload_after_the_other() -> None:
+    """Two at once: the second reads when the first is done, and finds nothing left to do."""
+    told: list[Settings] = []
+    under_way: list[int] = []
+
+    async def prepare(local: Local) -> None:
+        under_way.append(1)
+        assert len(under_way) == 1
+        await asyncio.sleep(0.05)
+        under_way.pop()
+
+    renewal = Renewal(
+        ONE, Origin(lambda: served_locally(slots=7), "file"), telling(told), noted([]), prepare=prepare
+    )
+
+    async def both() -> list[Renewed]:
+        return list(await asyncio.gather(renewal.renew(), renewal.renew()))
+
+    assert asyncio.run(both()) == [Renewed(("models.local.slots",), ()), Renewed((), ())]
+    assert len(told) == 1
 
 
 def test_stalls_are_kept_up_to_a_bound() -> None:
     """The latest stay, the others are counted."""
-    renewal = Renewal(ONE, None, lambda _: None, noted([]))
+    renewal = renewal_of(None, [], [])
     for at in range(STALLS_MAX + 5):
         renewal.stalled(StallSeen(at, 0.2))
     view = renewal.view()

@@ -5,7 +5,7 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from slipstream.config import names
+from slipstream.config import names, renewable
 from slipstream.config.explain import shown
 from slipstream.config.names import Path, Setting, Table
 from slipstream.config.settings import Section, Settings
@@ -24,6 +24,9 @@ Made from `src/slipstream/config/settings.py` by `make docs`; edit the descripti
 A setting is taken from `slipstream.toml` in the working folder (or `--config FILE`, or `$SLIPSTREAM_CONFIG`),
 overridden by the environment (`SLIPSTREAM__SECTION__KEY`), overridden by flags.
 `slipstream config init` writes a commented file, `slipstream config explain` tells what holds and why.
+
+A running server takes what is marked ↻ when it is told to read its settings again
+(`POST /_slipstream/settings/reload`, an admin route); no request is dropped. All else waits for a restart.
 """
 
 
@@ -72,7 +75,7 @@ def page() -> str:
             lines += _heading(
                 f"`[{names.written(open_section)}]`" if open_section else "On top", open_section
             )
-        lines.append(_row(each))
+        lines.append(_row(each, is_live=renewable.is_live(each.path)))
     return "\n".join([*lines, *_table_pages(open_section)]) + "\n"
 
 
@@ -151,7 +154,11 @@ def _table_pages(section: Path | None) -> list[str]:
             lines += [
                 "",
                 *_COLUMNS,
-                *(_row(each) for each in names.every(entry) if isinstance(each, Setting)),
+                *(
+                    _row(each, is_live=renewable.is_live(table.path))
+                    for each in names.every(entry)
+                    if isinstance(each, Setting)
+                ),
             ]
     return lines
 
@@ -169,7 +176,8 @@ def _heading(title: str, path: Path) -> list[str]:
     return ["", f"## {title}", "", about, "", *_COLUMNS]
 
 
-def _row(setting: Setting) -> str:
+def _row(setting: Setting, *, is_live: bool) -> str:
     default = "must be given" if setting.default is msgspec.NODEFAULT else f"`{toml_value(setting.default)}`"
-    cells = (f"`{setting.path[-1]}`", default, names.allowed(setting.kind), setting.description)
+    name = f"`{setting.path[-1]}`" + " ↻" * is_live
+    cells = (name, default, names.allowed(setting.kind), setting.description)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -30,6 +30,9 @@ from slipstream.store.ledger import Entry, LedgerStore, State
 BEFORE = ".before-doctor"
 """What the name of the file before ends in."""
 
+RELOAD_SECONDS = 600.0
+"""Longest wait for the server to take settings: the embedded model may have to load anew."""
+
 SETTLE_SECONDS = 0.3
 """From when the server has taken settings until its workers surely have."""
 
@@ -89,6 +92,9 @@ class Change:
         _write(self._file, self._after, self._file)
         self._is_in = True
         renewed = await self._reload()
+        if self._fix.setting in renewed.refused:
+            await self.take_out()
+            raise ConfigurationError(f"The server cannot take `{self._fix.setting}` now. {renewed.why}")
         if self._fix.setting not in renewed.taken:
             await self.take_out()
             raise ConfigurationError(
@@ -105,14 +111,20 @@ class Change:
         else:
             self._file.unlink(missing_ok=True)
         self._is_in = False
-        await self._reload()
+        renewed = await self._reload()
+        if self._fix.setting in renewed.refused:
+            raise ConfigurationError(
+                f"`{self._fix.setting}` stands in the file as it was, and the server cannot take it back now."
+                f" {renewed.why}",
+                hint="It is taken with the next reload or restart.",
+            )
 
     async def switch(self, is_fixed: bool) -> None:
         """Put it in or take it out."""
         await (self.put_in() if is_fixed else self.take_out())
 
     async def _reload(self) -> Renewed:
-        said = await admin.request(self.server, "POST", "settings/reload")
+        said = await admin.request(self.server, "POST", "settings/reload", seconds=RELOAD_SECONDS)
         await asyncio.sleep(SETTLE_SECONDS)
         return admin.understood(said, Renewed)
 

@@ -7,7 +7,7 @@ answers that are asked for whole are put together here. It does not know who sta
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from slipstream.config.settings import Local
+from slipstream.config.settings import Local, Models
 from slipstream.core import clock
 from slipstream.core.chat import ChatRequest, Route
 from slipstream.core.errors import (
@@ -77,12 +77,28 @@ class LocalModel:
         self._counters = counters
         self._client: HttpClient | None = None
         self._client_url = ""
-        self._closing: set[asyncio.Task[None]] = set()
+        self._retiring: dict[asyncio.Task[None], HttpClient] = {}
 
     @property
     def name(self) -> str:
         """Always `local`."""
         return "local"
+
+    def renew(self, settings: Local, *, wait_seconds: float) -> None:
+        """Take other settings; `address` gives the address that belongs to them from now on.
+
+        Requests that have been sent, or wait for their turn, are answered where they were sent.
+        """
+        self._wait_seconds = wait_seconds
+        before, self._settings = self._settings, settings
+        is_bounded_alike = (before.slots, before.waiting) == (settings.slots, settings.waiting)
+        if not is_bounded_alike or self._client_url != self._address().url:
+            self._retire()
+
+    async def left(self) -> None:
+        """Return when nothing is under way any more where requests went before the last change."""
+        if self._retiring:
+            await asyncio.wait(list(self._retiring))
 
     def use(self) -> UseRow:
         """How its slots do: those in use and the requests that wait for one, of this process."""
@@ -103,8 +119,11 @@ class LocalModel:
             raise BadRequest(
                 f"The model `{self._settings.name}` makes no embeddings.", param="model", code="wrong_model"
             )
-        body = order(request, self._settings, record)
+        settings = self._settings
+        body = order(request, settings, record)
         address = await self._ready(record)
+        if settings is not self._settings:  # they changed while it waited: it goes to a process with others
+            body = order(request, self._settings, record)
         headers = (
             (b"authorization", b"Bearer " + address.key.encode()),
             (b"content-type", b"application/json"),
@@ -141,8 +160,10 @@ class LocalModel:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-        while self._closing:
-            await asyncio.wait(self._closing)
+        for task, retired in list(self._retiring.items()):
+            task.cancel()
+            await asyncio.wait((task,))
+            await retired.aclose()
 
     async def _ready(self, record: Record) -> LocalAddress:
         """Where its process is served, after a wait if it is loading. Raises `Unavailable`."""
@@ -192,10 +213,7 @@ class LocalModel:
         notice only when the request gets its slot.
         """
         if self._client is None or self._client_url != address.url:
-            if self._client is not None:
-                task = asyncio.create_task(self._client.aclose(), name="close the old local client")
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
+            self._retire()
             options = ClientOptions(
                 connections=self._settings.slots,
                 waiting=self._settings.waiting,
@@ -205,6 +223,39 @@ class LocalModel:
             self._client = HttpClient(address.url, options, counters=self._counters)
             self._client_url = address.url
         return self._client
+
+    def _retire(self) -> None:
+        """Send nothing more by the client there is, and close it when it is done."""
+        client, self._client = self._client, None
+        if client is not None:
+            task = asyncio.create_task(_close_when_idle(client), name="close the old local client")
+            self._retiring[task] = client
+            task.add_done_callback(self._retiring.pop)
+
+
+async def _close_when_idle(client: HttpClient) -> None:
+    """Its requests have deadlines of their own."""
+    while client.is_busy:  # noqa: ASYNC110 (it ends by many ways, and this is seldom)
+        await asyncio.sleep(LOOK_SECONDS)
+    await client.aclose()
+
+
+def make_local(models: Models, address: Callable[[], LocalAddress], counters: Counters) -> LocalModel:
+    """The embedded model as the settings want it."""
+    return LocalModel(
+        models.local,
+        address,
+        event_bytes=models.event_bytes,
+        wait_seconds=wait_seconds(models),
+        counters=counters,
+    )
+
+
+def wait_seconds(models: Models) -> float:
+    """How long a request waits for it to load: not at all where another model answers meanwhile."""
+    name = models.local.name
+    has_stand_in = any(models.aliases.get(asked, asked) == name for asked in models.fallbacks)
+    return 0.0 if has_stand_in else models.wait_seconds
 
 
 class LocalReply:

@@ -94,6 +94,7 @@ class LocalProcess:
         settings: its section of the settings.
         data_folder: where pulled models and digest stamps lie.
         counters: where restarts are counted.
+        is_trial: where its first start fails it is `failed` for good; once it was ready it is as any other.
 
     Example:
         process = LocalProcess(settings.models.local, data_folder(settings), counters=counters)
@@ -103,13 +104,17 @@ class LocalProcess:
             await process.aclose()
     """
 
-    def __init__(self, settings: Local, data_folder: Path, *, counters: Counters) -> None:
+    def __init__(
+        self, settings: Local, data_folder: Path, *, counters: Counters, is_trial: bool = False
+    ) -> None:
         self._settings = settings
         self._data_folder = data_folder
         self._counters = counters
         self._address = OFF
         self._callbacks: list[Callable[[LocalAddress], None]] = []
         self._task: asyncio.Task[None] | None = None
+        self._is_trial = is_trial
+        self._is_retired = False
         self._pid = 0
         self._logged = ("", "")
 
@@ -134,9 +139,17 @@ class LocalProcess:
         self._say(LocalAddress("loading"))
         self._task = asyncio.create_task(self._keep_running(), name="embedded model")
 
+    def take(self, settings: Local) -> None:
+        """Start it with other settings from the next time on; the one that runs stays as it is."""
+        self._settings = settings
+
+    def retire(self) -> None:
+        """Start it no more when it ends."""
+        self._is_retired = True
+
     async def aclose(self) -> None:
-        """End the process and wait until it is gone."""
-        task, self._task = self._task, None
+        """End the process and wait until it is gone, whoever else ends it too."""
+        task = self._task
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
@@ -148,15 +161,28 @@ class LocalProcess:
             try:
                 path = await asyncio.to_thread(find_local, self._settings, self._data_folder)
             except ConfigurationError as error:  # somebody may put it right while we run: `slipstream pull`
+                if self._is_over(str(error)):
+                    return
                 self._down("failed", str(error), BACK_OFF_SECONDS_MAX)
                 await asyncio.sleep(back_off(MANY_DEATHS, _chance()))
                 continue
             steady, how, said = await self._live(path)
+            if self._is_over(how, said):
+                return
             deaths = 1 if steady else deaths + 1
             seconds = back_off(deaths, _chance())
             self._down("loading" if deaths <= PATIENT_DEATHS else "failed", how, seconds, said=said)
             await asyncio.sleep(seconds)
             self._counters.count("local_restarts")
+
+    def _is_over(self, how: str, said: str = "") -> bool:
+        """Whether there is no next start: it was retired, or it was tried and never became ready."""
+        if self._is_retired:
+            self._say(OFF)
+        elif self._is_trial:
+            log.error("the embedded model did not start: %s", f"{how}: {said}" if said else how)
+            self._say(LocalAddress("failed", detail=how))
+        return self._is_retired or self._is_trial
 
     def _down(self, state: Literal["loading", "failed"], how: str, seconds: float, *, said: str = "") -> None:
         detail = f"{how}: {said}" if said else how
@@ -189,6 +215,7 @@ class LocalProcess:
                 ready_ns = clock.monotonic_ns()
                 log.info("the embedded model is ready: %s", path.name)
                 self._logged = ("", "")
+                self._is_trial = False
                 self._say(LocalAddress("ready", url, key))
                 await process.wait()
         finally:

@@ -46,6 +46,21 @@ def throttling(root: Path = ROOT, own: Path = OWN) -> Throttling:
     return Throttling()
 
 
+def free_memory(root: Path = ROOT, own: Path = OWN) -> int | None:
+    """Bytes that our control groups still grant, droppable file pages counted as free; None = no limit."""
+    spare = []
+    for folder in _folders("memory", root, own):
+        size = _memory(folder)
+        used = _first_number(folder / "memory.current", folder / "memory.usage_in_bytes")
+        if size is None or used is None:
+            continue
+        words = _read(folder / "memory.stat").split()
+        counts = dict(zip(words[::2], words[1::2], strict=False))
+        unneeded = _number(counts.get("total_inactive_file", counts.get("inactive_file", ""))) or 0
+        spare.append(max(0, size - max(0, used - unneeded)))
+    return min(spare, default=None)
+
+
 def _folders(controller: str, root: Path, own: Path) -> list[Path]:
     """The folders of our groups for a controller, the innermost first."""
     for line in _read(own).splitlines():
@@ -75,10 +90,13 @@ def _quota(folder: Path) -> float | None:
 
 
 def _memory(folder: Path) -> int | None:
-    size = _number(_read(folder / "memory.max"))
-    if size is None:
-        size = _number(_read(folder / "memory.limit_in_bytes"))
+    size = _first_number(folder / "memory.max", folder / "memory.limit_in_bytes")
     return size if size is not None and 0 < size < _NO_LIMIT else None
+
+
+def _first_number(*files: Path) -> int | None:
+    """The number in the first of these files that holds one."""
+    return next((number for file in files if (number := _number(_read(file))) is not None), None)
 
 
 def _number(text: str) -> int | None:

@@ -104,6 +104,24 @@ class Renew(Message, frozen=True):
 
     settings: bytes
     """All settings, as JSON."""
+    number: int
+    """Which renewal it is; the answers carry it."""
+    local: LocalAddress | None
+    """Where the embedded model with these settings answers; None where there is none."""
+
+
+class Took(Message, frozen=True):
+    """Worker: the settings of a renewal hold."""
+
+    number: int
+    pid: int
+
+
+class LetGo(Message, frozen=True):
+    """Worker: nothing is under way any more where the embedded model was before a renewal."""
+
+    number: int
+    pid: int
 
 
 class Stalled(Message, frozen=True):
@@ -123,4 +141,4 @@ class Profiled(Message, frozen=True):
 
 
 ToWorker = Begin | Keys | Local | Renew | Drain | Profile
-FromWorker = Ready | Leaving | Refused | Records | Status | Stalled | Profiled
+FromWorker = Ready | Leaving | Refused | Records | Status | Stalled | Profiled | Took | LetGo

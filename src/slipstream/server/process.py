@@ -41,11 +41,15 @@ class WorkerProcess:
             lambda: Channel[FromWorker](FromWorker, on_message, self._line_gone.set), sock=self._line
         )
 
-    def send(self, message: msgspec.Struct) -> None:
-        """Tell it something. One that has left 16 MiB unread is stuck, and is killed."""
-        if self._channel is not None and not self._channel.send(message) and not self._line_gone.is_set():
+    def send(self, message: msgspec.Struct) -> bool:
+        """Tell it something; whether it gets it. One that has left 16 MiB unread is stuck, and is killed."""
+        if self._channel is None:
+            return False
+        is_sent = self._channel.send(message)
+        if not is_sent and not self._line_gone.is_set():
             _log.error("worker %d does not read what it is told; it is killed", self.pid)
             self.kill()
+        return is_sent
 
     def kill(self) -> None:
         """End it at once."""

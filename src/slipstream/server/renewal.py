@@ -12,8 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from slipstream.config import names
-from slipstream.config.settings import Settings
-from slipstream.core.errors import ConfigurationError
+from slipstream.config.renewable import has_other_orders, is_live, merged
+from slipstream.config.settings import Local, Settings
+from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.stalls import StallSeen
 from slipstream.profiling.stalls import Stall
 
@@ -21,17 +22,6 @@ STALLS_MAX = 2_000
 """Stalls that are kept, the latest; older ones are counted."""
 
 MARK_CHARACTERS = 200
-
-LIVE = (
-    ("models", "upstreams"),
-    ("models", "attempts"),
-    ("models", "wait_seconds"),
-    ("models", "retry_after_seconds"),
-    ("models", "first_token_seconds"),
-    ("models", "idle_seconds"),
-    ("models", "total_seconds"),
-)
-"""What a serving worker takes; all else needs a restart."""
 
 
 class Origin(Struct, frozen=True):
@@ -46,6 +36,10 @@ class Renewed(Struct, frozen=True):
 
     taken: tuple[str, ...]
     need_restart: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+    """Could be taken, but not now: those before hold on. They are tried again at the next time."""
+    why: str = ""
+    """Why they are refused."""
 
 
 class DoctorView(Struct, frozen=True):
@@ -63,21 +57,27 @@ class Renewal:
     Args:
         settings: those it was started with.
         origin: where they came from; None where they cannot be read again.
-        tell: passes others on to the workers.
+        tell: passes others on to the workers; returns when they hold.
         mark: makes a mark in the charts, of a text.
+        prepare: has the embedded model ready with another section of its own; raises `SlipstreamError` where
+            it cannot be, and then what serves is as it was. It is let serve by `tell`.
     """
 
     def __init__(
         self,
         settings: Settings,
         origin: Origin | None,
-        tell: Callable[[Settings], None],
+        tell: Callable[[Settings], Awaitable[None]],
         mark: Callable[[str], Awaitable[object]],
+        *,
+        prepare: Callable[[Local], Awaitable[None]],
     ) -> None:
         self.settings = settings
         self._origin = origin
         self._tell = tell
         self._mark = mark
+        self._prepare = prepare
+        self._one_at_a_time = asyncio.Lock()
         self._stalls: deque[StallSeen] = deque(maxlen=STALLS_MAX)
         self._stalls_seen = 0
 
@@ -96,13 +96,23 @@ class Renewal:
         """Read the settings again. Raises `ConfigurationError` for wrong ones, and those before hold on."""
         if self._origin is None:
             raise ConfigurationError("The settings of this server cannot be read again.", status=409)
-        read = await asyncio.to_thread(self._origin.read)
-        taken, left = differences(self.settings, read)
-        if taken:
-            self.settings = merged(self.settings, read)
-            self._tell(self.settings)
-            await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
-        return Renewed(taken, left)
+        async with self._one_at_a_time:
+            read = await asyncio.to_thread(self._origin.read)
+            taken, left = differences(self.settings, read)
+            now, why = merged(self.settings, read), ""
+            refused: tuple[str, ...] = ()
+            if has_other_orders(self.settings, now):
+                try:
+                    await self._prepare(now.models.local)
+                except SlipstreamError as error:
+                    now, why = _without_local(now, self.settings), str(error)
+                    wanted, (taken, _) = taken, differences(self.settings, now)
+                    refused = tuple(each for each in wanted if each not in taken)
+            if taken:
+                self.settings = now
+                await self._tell(now)
+                await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
+            return Renewed(taken, left, refused, why)
 
 
 def seen(stall: Stall, slot: int) -> StallSeen:
@@ -115,19 +125,13 @@ def differences(old: Settings, new: Settings) -> tuple[tuple[str, ...], tuple[st
     """The names of settings that differ: those that are taken while serving, and the others."""
     before, after = dict(_leaves(msgspec.to_builtins(old))), dict(_leaves(msgspec.to_builtins(new)))
     paths = [path for path in sorted(before.keys() | after.keys()) if before.get(path) != after.get(path)]
-    taken = tuple(names.written(path) for path in paths if _is_live(path))
-    return taken, tuple(names.written(path) for path in paths if not _is_live(path))
+    taken = tuple(names.written(path) for path in paths if is_live(path))
+    return taken, tuple(names.written(path) for path in paths if not is_live(path))
 
 
-def merged(old: Settings, new: Settings) -> Settings:
-    """The old settings with all of the new that a serving worker takes."""
-    fields = {path[1]: getattr(new.models, path[1]) for path in LIVE}
-    models = msgspec.structs.replace(old.models, **fields)
-    return msgspec.structs.replace(old, models=models)
-
-
-def _is_live(path: names.Path) -> bool:
-    return any(path[: len(live)] == live for live in LIVE)
+def _without_local(new: Settings, old: Settings) -> Settings:
+    models = msgspec.structs.replace(new.models, local=old.models.local)
+    return msgspec.structs.replace(new, models=models)
 
 
 def _leaves(tree: object, path: names.Path = ()) -> Iterator[tuple[names.Path, object]]:

@@ -130,10 +130,14 @@ class Slot:
             _add(total, worker.counters)
         return total
 
-    def tell(self, message: msgspec.Struct) -> None:
-        """Pass a message on to its worker."""
-        for worker in self._alive:
-            worker.send(message)
+    @property
+    def pids(self) -> set[int]:
+        """Process ids of all its workers: the one that serves, and any that still drains."""
+        return {worker.pid for worker in self._alive}
+
+    def tell(self, message: msgspec.Struct) -> set[int]:
+        """Pass a message on to its workers; the process ids of those that get it."""
+        return {worker.pid for worker in list(self._alive) if worker.send(message)}
 
     def drain(self, seconds: float) -> None:
         """Start no more; let its worker finish what runs within `seconds`, then end it by force."""

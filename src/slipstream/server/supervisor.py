@@ -22,7 +22,7 @@ from slipstream.config import live, paths
 from slipstream.config.settings import Settings
 from slipstream.core.errors import ConfigurationError, StoreFailed
 from slipstream.core.meters import Counters
-from slipstream.models.local_process import LocalAddress, LocalProcess
+from slipstream.models.local_process import LocalAddress
 from slipstream.monitoring.slab import slab_folder
 from slipstream.monitoring.use_rows import ResourceRows
 from slipstream.profiling.memory import memory_profiler
@@ -43,6 +43,7 @@ from slipstream.server.series_keeper import SeriesKeeper
 from slipstream.server.slots import Slot
 from slipstream.server.sockets import allow_descriptors, bind_public, bind_unix, resolve
 from slipstream.server.stalling import ProcessStalls
+from slipstream.server.telling import Telling
 from slipstream.server.upstream_health import upstream_health
 from slipstream.store.keys import KeyStore
 
@@ -89,10 +90,10 @@ class Supervisor:
         self._settings = settings
         self._announce = announce
         self._announced = False
-        self._renewal = Renewal(settings, origin, self._tell_settings, self._mark_settings)
+        self._telling = telling = Telling(settings)
+        self._renewal = Renewal(settings, origin, telling.tell, self._mark_settings, prepare=telling.prepare)
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
-        self._local: LocalAddress | None = None
         self._salt = secrets.token_bytes(16)
         self._signals = 0
         self._refusal: ConfigurationError | None = None
@@ -122,8 +123,8 @@ class Supervisor:
     def greeting(self, slot: int) -> list[msgspec.Struct]:
         """What a new worker is told first; it begins when it has heard all."""
         told: list[msgspec.Struct] = [self._access.message()]
-        if self._local is not None:
-            told.append(messages.Local(self._local))
+        if (address := self._telling.address) is not None:
+            told.append(messages.Local(address))
         settings = msgspec.json.encode(self._renewal.settings)
         return [*told, messages.Begin(settings, slot, str(self._control_path), self._salt)]
 
@@ -139,6 +140,8 @@ class Supervisor:
                 self._renewal.stalled(seen(stall, slot))
             case messages.Profiled():
                 self._profiles.profiled(f"worker {slot}", message)
+            case messages.Took() | messages.LetGo():
+                self._telling.heard(message)
             case messages.Refused(what, hint) if self._announced:  # others serve on
                 _log.error("worker %d cannot serve: %s %s", slot, what, hint)
             case messages.Refused(what, hint):
@@ -165,6 +168,7 @@ class Supervisor:
         settings, counters = self._settings, self._counters
         start = functools.partial(self._start, self._listener)
         self._slots = [Slot(index, start, self, counters) for index in range(settings.server.workers)]
+        self._telling.slots = self._slots
         self._recorder = Recorder(paths.records_path(settings), settings.record, counters)
         self._state = ControlState(
             self._url,
@@ -172,7 +176,7 @@ class Supervisor:
             access=self._access,
             recorder=self._recorder,
             counters=counters,
-            local=lambda: (settings.models.local.name, self._local) if self._local is not None else None,
+            local=self._local,
             renew_keys=self._tell_keys,
         )
         self._control_path = paths.state_folder(settings) / f"control-{secrets.token_hex(4)}.sock"
@@ -258,12 +262,13 @@ class Supervisor:
 
         if not local_enabled(self._settings):
             return
-        local = LocalProcess(
-            self._settings.models.local, paths.data_folder(self._settings), counters=self._counters
-        )
-        local.on_change(self._on_local)
+        local = self._telling.embed(paths.data_folder(self._settings), self._counters)
         parts.push_async_callback(local.aclose)
         await local.start()
+
+    def _local(self) -> tuple[str, LocalAddress] | None:
+        address = self._telling.address
+        return (self._settings.models.local.name, address) if address is not None else None
 
     async def _run_workers(self) -> None:
         """Return when the workers were told to end and every process is gone."""
@@ -282,6 +287,7 @@ class Supervisor:
         """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""
         self._state.draining = True
         self._listener.close()
+        self._telling.stop()
         for slot in self._slots:
             slot.drain(seconds)
 
@@ -305,11 +311,6 @@ class Supervisor:
         _log.info("%s: ending within %g s; requests under way: %d", number.name, seconds, under_way)
         self._stop(seconds)
 
-    def _on_local(self, address: LocalAddress) -> None:
-        self._local = address
-        for slot in self._slots:
-            slot.tell(messages.Local(address))
-
     async def _watch_keys(self) -> None:
         told = self._access.message()
         while True:
@@ -322,11 +323,6 @@ class Supervisor:
                 self._tell_keys()
                 if begun:  # the pages were open until now; whoever sits here gets a link
                     self._announce_now()
-
-    def _tell_settings(self, settings: Settings) -> None:
-        message = messages.Renew(msgspec.json.encode(settings))
-        for slot in self._slots:
-            slot.tell(message)
 
     def _tell_keys(self) -> None:
         message = self._access.message()
@@ -342,7 +338,7 @@ class Supervisor:
     def _announce_now(self) -> None:
         required = self._access.required
         login = self._state.invite() if required else ""
-        self._announce(Announcement(self._url, required, login, self._local))
+        self._announce(Announcement(self._url, required, login, self._telling.address))
 
     def _control_app(self) -> "Starlette":
         from slipstream.dashboard.feed import feed_routes

@@ -51,6 +51,7 @@ class Worker:
         self._keyring = keyring((), required=True)
         self._begin: messages.Begin | None = None
         self._parts: Parts | None = None
+        self._letting_go: set[asyncio.Task[None]] = set()
         self._began = asyncio.Event()
         self._drain_seconds: float | None = None  # None = go on serving
         self._ordered = asyncio.Event()  # to drain, or to drain faster
@@ -71,6 +72,7 @@ class Worker:
             parts = self._build(settings, metrics.sink(sink))
             server = self._server(settings, parts, self._begin.control_socket)
             parts.start()
+            self._parts = parts
             await server.start(listener)
         except SlipstreamError as error:
             self.channel.send(messages.Refused(error.message, error.hint))
@@ -79,7 +81,6 @@ class Worker:
         metrics.start()
         stalls = self._watch_stalls(settings, server, metrics)
         self.channel.send(messages.Ready(os.getpid()))
-        self._parts = parts
         reporting = asyncio.create_task(self._report(server, parts, metrics))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._on_sigterm, settings)
         await self._ordered.wait()
@@ -100,15 +101,29 @@ class Worker:
             await asyncio.wait_for(self.channel.all_sent(), _FLUSH_SECONDS)
         self.channel.close()
 
-    def _renew(self, encoded: bytes) -> None:
+    def _renew(self, renewal: messages.Renew) -> None:
         """Take other settings; where they cannot be taken, those before hold on."""
-        if self._parts is None:  # it has not begun: the supervisor greets with the new ones then
-            return
-        try:
-            self._parts.renew(msgspec.json.decode(encoded, type=Settings))
-        except SlipstreamError as error:
-            self._counters.count("unexpected_errors")
-            _log.error("other settings were not taken: %s", error)
+        if renewal.local is not None:
+            self._local = renewal.local
+        if self._parts is not None:
+            settings = msgspec.json.decode(renewal.settings, type=Settings)
+            self._parts.renew_local(settings.models)
+            try:
+                self._parts.renew(settings)
+            except SlipstreamError as error:
+                self._counters.count("unexpected_errors")
+                _log.error("other settings were not taken: %s", error)
+        elif self._begin is not None:  # it is about to begin: with these
+            self._begin = msgspec.structs.replace(self._begin, settings=renewal.settings)
+        self.channel.send(messages.Took(renewal.number, os.getpid()))
+        task = asyncio.create_task(self._let_go(renewal.number), name="let the old embedded model go")
+        self._letting_go.add(task)
+        task.add_done_callback(self._letting_go.discard)
+
+    async def _let_go(self, number: int) -> None:
+        if self._parts is not None:
+            await self._parts.left_local()
+        self.channel.send(messages.LetGo(number, os.getpid()))
 
     def _sink(self, settings: Recording) -> ChannelSink | NoSink:
         return ChannelSink(self.channel, settings, self._counters) if settings.enabled else NoSink()
@@ -184,8 +199,8 @@ class Worker:
                 self._keyring = keyring(entries, required=required)
             case messages.Local(address):
                 self._local = address
-            case messages.Renew(settings):
-                self._renew(settings)
+            case messages.Renew():
+                self._renew(message)
             case messages.Drain(seconds):
                 self._order(seconds)
             case messages.Profile():

@@ -53,7 +53,6 @@ def _context(evidence: Evidence, too_long: list[Flow]) -> Finding:
                 str(now),
                 str(2 * now),
                 "give each slot a longer context; it takes memory",
-                is_live=False,
             ),
         ),
     )
@@ -78,7 +77,6 @@ def _slots(evidence: Evidence, flows: list[Flow], waited: list[Flow], share: flo
                 str(local.slots),
                 str(after),
                 "decode more requests at once",
-                is_live=False,
             )
         )
     cores = os.cpu_count() or 1
@@ -90,7 +88,6 @@ def _slots(evidence: Evidence, flows: list[Flow], waited: list[Flow], share: flo
                 str(local.threads),
                 "0",
                 "let it use the cores there are",
-                is_live=False,
             )
         )
     return Finding(
