@@ -32,6 +32,7 @@ from slipstream.server.alert_desk import AlertDesk
 from slipstream.server.alerting import Alerting
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
+from slipstream.server.doctor_desk import DoctorDesk
 from slipstream.server.exporting import Exporting
 from slipstream.server.measuring import Measuring
 from slipstream.server.own_use import announce_parts
@@ -75,6 +76,7 @@ class Supervisor:
         settings: what to serve.
         announce: called when the first worker serves, and again when keys begin to be asked for.
         origin: where the settings came from; None where they cannot be read again.
+        ledger: reads the doctor's ledger, which stands above this; None = pages are told of none.
         worker: the command of a worker; its two descriptors are appended.
     """
 
@@ -84,12 +86,14 @@ class Supervisor:
         *,
         announce: Callable[[Announcement], None],
         origin: Origin | None = None,
+        ledger: Callable[[], msgspec.Struct] | None = None,
         worker: tuple[str, ...] = WORKER,
     ) -> None:
         self._settings = settings
         self._announce = announce
         self._announced = False
         self._renewal = Renewal(settings, origin, self._tell_settings, self._mark_settings)
+        self._ledger = ledger
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
         self._local: LocalAddress | None = None
@@ -195,6 +199,9 @@ class Supervisor:
             self._recorder,
             resources=lambda: ResourceRows(folder=paths.data_folder(settings)),
         )
+        folders = {"data_folder": paths.data_folder(settings), "state_folder": paths.state_folder(settings)}
+        self._doctor = DoctorDesk({name: str(each) for name, each in folders.items()}, self._ledger)
+        parts.push_async_callback(self._doctor.cancel)
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
         self._ending = parts.enter_context(contextlib.ExitStack())
@@ -282,6 +289,7 @@ class Supervisor:
         """Accept nothing more and end the workers within `seconds`. A second call hastens the first."""
         self._state.draining = True
         self._listener.close()
+        self._doctor.stop()
         for slot in self._slots:
             slot.drain(seconds)
 
@@ -362,7 +370,7 @@ class Supervisor:
         exports = export_routes(measuring.readings)
         profiling = profiling_routes(self._profiles)
         pages = [*profiling, *feed_routes(board, admin_only), *routes()]
-        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal)]
+        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal, self._doctor)]
         return control_app(self._state, [*metrics, *exports, *desks, *pages])
 
 
