@@ -43,6 +43,9 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
     help="Seconds of made-up load to hold the fix against what was before; 0 = do not verify.",
 )
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
+@click.option(
+    "--expect", default="", metavar="SETTING", help="With --apply: do nothing if N advises another."
+)
 @click.option("--ledger", "asks_ledger", is_flag=True, help="Show what was advised, and what came of it.")
 @click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
 @click.option(
@@ -59,6 +62,7 @@ def doctor(
     number: int | None,
     verify_seconds: float,
     server: str,
+    expect: str,
     asks_ledger: bool,
     floor: bool,
     seconds: float,
@@ -87,7 +91,7 @@ def doctor(
         doctor_ledger.show_stored(as_json=as_json)
         return
     if not floor:
-        _diagnose(since, number, verify_seconds, server=server, as_json=as_json)
+        _diagnose(since, number, verify_seconds, server=server, expect=expect, as_json=as_json)
         return
     found = _measured(seconds)
     if as_json:
@@ -100,12 +104,14 @@ def doctor(
     show(found, Console())
 
 
-def _diagnose(since: str, number: int | None, verify_seconds: float, *, server: str, as_json: bool) -> None:
+def _diagnose(
+    since: str, number: int | None, verify_seconds: float, *, server: str, expect: str, as_json: bool
+) -> None:
     import msgspec
     from rich.console import Console
 
     from slipstream.cli import doctor_report
-    from slipstream.doctor.apply import apply
+    from slipstream.doctor.apply import apply, expected
     from slipstream.doctor.doctor import Doctor
 
     asked = Doctor(server=server)
@@ -123,6 +129,8 @@ def _diagnose(since: str, number: int | None, verify_seconds: float, *, server: 
         else:
             doctor_report.show(found, console)
         return
+    if expect:
+        expected(found, number, expect)
     done = apply(asked, evidence, found, number, seconds=verify_seconds, told=told)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2).decode())

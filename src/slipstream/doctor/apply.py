@@ -72,6 +72,16 @@ def apply(
     return done
 
 
+def expected(found: Diagnosis, number: int, setting: str) -> None:
+    """Raise `BadRequest` where cause `number` advises another setting: it was seen in an earlier look."""
+    cause = next((each for each in found.causes if each.number == number), None)
+    advised = cause.advice.fix.setting if cause is not None and cause.advice is not None else ""
+    if advised != setting:
+        raise BadRequest(
+            f"Cause {number} does not advise `{setting}` any more.", hint="Nothing was changed; look again."
+        )
+
+
 class Change:
     """One setting in the file of a live server, put in and taken out."""
 

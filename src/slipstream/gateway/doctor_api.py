@@ -18,11 +18,15 @@ _HOW = 'Such as {"since": "1h"}, or {"since": "1h", "apply": 1, "verify_seconds"
 
 
 class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the doctor is to do: look, or do what cause `apply` advises and verify it (0 seconds = not)."""
+    """What the doctor is to do: look, or do what cause `apply` advises and verify it (0 seconds = not).
+
+    `expect`: the setting that is to be changed; nothing is done where that cause advises another by then.
+    """
 
     since: str
     apply: int | None = None
     verify_seconds: float = 60.0
+    expect: str = ""
 
 
 class Settings(Protocol):
@@ -44,7 +48,7 @@ class Desk(Protocol):
         """The run under way, or the last one."""
         ...
 
-    def start(self, since: str, apply: int | None, verify_seconds: float) -> Struct:
+    def start(self, since: str, apply: int | None, verify_seconds: float, expect: str) -> Struct:
         """Begin a run."""
         ...
 
@@ -71,7 +75,8 @@ def doctor_routes(settings: Settings, desk: Desk) -> list[BaseRoute]:
 
     async def start(request: Request) -> Response:
         asked = await _asked(request)
-        return json_response(desk.start(asked.since, asked.apply, asked.verify_seconds), 202)
+        run = desk.start(asked.since, asked.apply, asked.verify_seconds, asked.expect)
+        return json_response(run, 202)
 
     async def cancel(request: Request) -> Response:
         return json_response(await desk.cancel())

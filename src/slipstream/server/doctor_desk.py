@@ -52,6 +52,7 @@ class DoctorRun(Struct, frozen=True):
         number: counts the runs since the server began.
         since: the window it looks at, as it was asked for.
         apply: the cause whose fix is done, None where it only looks.
+        expect: the setting that is to be changed.
         at: when it began, seconds since 1970.
         seconds: how long it has taken so far, or took.
         line: what it does now, in its own words.
@@ -64,6 +65,7 @@ class DoctorRun(Struct, frozen=True):
     since: str = ""
     apply: int | None = None
     verify_seconds: float = 0.0
+    expect: str = ""
     at: float = 0.0
     seconds: float = 0.0
     line: str = ""
@@ -115,12 +117,15 @@ class DoctorDesk:
             return self._run
         return msgspec.structs.replace(self._run, seconds=self._seconds(), line=self._heard.line)
 
-    def start(self, since: str, apply: int | None = None, verify_seconds: float = 60.0) -> DoctorRun:
+    def start(
+        self, since: str, apply: int | None = None, verify_seconds: float = 60.0, expect: str = ""
+    ) -> DoctorRun:
         """Look at the last `since`; do the fix of cause `apply` and verify it for so many seconds (0 = not).
 
+        Nothing is done where that cause advises another setting than `expect` by then; empty = any.
         Raises `BadRequest` for what cannot be asked, `Unavailable` (409) where it is at work already.
         """
-        _check(since, apply, verify_seconds)
+        _check(since, apply, verify_seconds, expect)
         if self._run.state == "running":
             raise Unavailable(
                 "The doctor is at work already.",
@@ -130,7 +135,7 @@ class DoctorDesk:
             )
         number = self._run.number + 1
         verified = verify_seconds if apply is not None else 0.0
-        self._run = DoctorRun("running", number, since, apply, verified, clock.wall_ns() / 1e9)
+        self._run = DoctorRun("running", number, since, apply, verified, expect, clock.wall_ns() / 1e9)
         self._began_ns = clock.monotonic_ns()
         self._heard = _Heard()
         self._process = None
@@ -254,7 +259,7 @@ class _Heard:
         return f"The doctor {how}.", self.line or "Try `slipstream doctor` in a terminal."
 
 
-def _check(since: str, apply: int | None, verify_seconds: float) -> None:
+def _check(since: str, apply: int | None, verify_seconds: float, expect: str) -> None:
     if not 0 < seconds_of(since) <= SINCE_SECONDS_MAX:
         raise BadRequest("`since` is a window of up to 31 days.", param="since", hint="Such as 15m or 6h.")
     if apply is not None and not 1 <= apply <= CAUSES_MAX:
@@ -264,12 +269,14 @@ def _check(since: str, apply: int | None, verify_seconds: float) -> None:
         raise BadRequest(
             f"`verify_seconds` is a number from 0 to {most}.", param="verify_seconds", hint="Such as 60."
         )
+    if "\0" in expect or "\0" in since:
+        raise BadRequest("A name holds no NUL.", hint="`expect` is the name of a setting.")
 
 
 def _arguments(run: DoctorRun) -> list[str]:
     found = [f"--server={os.getpid()}", f"--since={run.since}"]
     if run.apply is not None:
-        found += [f"--apply={run.apply}", f"--verify={run.verify_seconds!r}"]
+        found += [f"--apply={run.apply}", f"--verify={run.verify_seconds!r}", f"--expect={run.expect}"]
     return found
 
 
