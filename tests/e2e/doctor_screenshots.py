@@ -28,9 +28,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        two_upstreams(Path(folder), east=120, west=900, itl_ms=8) as server,
+        two_upstreams(Path(folder), ttft_ms=120, east_itl_ms=8, west_itl_ms=70) as server,
     ):
-        traffic(server, options.requests, 15)
+        traffic(server, options.requests, 30)
         for name in LOOKS:
             take(server, name, options.folder, options.verify)
 

@@ -5,6 +5,7 @@ import contextlib
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from e2e.serving import Serving, serving
@@ -19,16 +20,21 @@ SETTINGS = {"SLIPSTREAM__MODELS__LOCAL__ENABLED": "off", "SLIPSTREAM__MODELS__EM
 
 
 @contextlib.contextmanager
-def two_upstreams(folder: Path, *, east: int = 60, west: int = 60, itl_ms: int = 3) -> Iterator[Serving]:
-    """A server before `east` and `west`, each with so many ms to the first token."""
+def two_upstreams(
+    folder: Path, *, ttft_ms: int = 60, east_itl_ms: int = 4, west_itl_ms: int = 4, keys: str = "auto"
+) -> Iterator[Serving]:
+    """A server before `east` and `west`, each with so many ms from one token to the next.
+
+    One that is slow to its first token is avoided by the gateway itself; one that is slow after it is not.
+    """
     with backstage() as stage:
         text = ""
-        for seed, (name, ttft_ms) in enumerate({"east": east, "west": west}.items(), 1):
+        for seed, (name, itl_ms) in enumerate({"east": east_itl_ms, "west": west_itl_ms}.items(), 1):
             answers = Simulated(ttft_ms=ttft_ms, itl_ms=itl_ms, spread=0.2, seed=seed)
             url = stage.open(run_simulator(answers)).url
             text += f'[models.upstreams.{name}]\nurl = "{url}/v1"\nmodels = ["m"]\n\n'
         (folder / "slipstream.toml").write_text(text, "utf-8")
-        with serving(folder, **SETTINGS) as server:
+        with serving(folder, **SETTINGS, SLIPSTREAM__KEYS__REQUIRED=keys) as server:
             yield server
 
 
@@ -39,9 +45,11 @@ def traffic(server: Serving, count: int, rate: float) -> None:
     for _ in range(count):
         at += chance.expovariate(rate)
         asked.append(Asked(at, "m", chance.randint(5, 60), chance.randint(8, 20), True))
-    met = asyncio.run(drive(LiveServer(0, server.url, "", server.token, 0, "", ""), asked))
+    live = LiveServer(0, server.url, "", server.token, 0, "", "")
+    with ThreadPoolExecutor(1) as beside:  # a browser under test may hold this thread's event loop
+        met = beside.submit(lambda: asyncio.run(drive(live, asked))).result()
     assert all(each.is_served for each in met)
     deadline = time.monotonic() + 60
-    while len(server.json("/_slipstream/requests?limit=500")["data"]) < count:  # type: ignore[arg-type]
+    while len(server.json("/_slipstream/requests?limit=500")["data"]) < min(count, 500):  # type: ignore[arg-type]
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
-    with two_upstreams(tmp_path_factory.mktemp("run"), east=60, west=900) as running:
-        traffic(running, 120, 15)
+    with two_upstreams(tmp_path_factory.mktemp("run"), west_itl_ms=60, keys="always") as running:
+        traffic(running, 240, 40)
         yield running
 
 
@@ -73,7 +73,8 @@ def applying(server: Serving, look: Callable[[], bool]) -> psutil.Process:
     )
     assert (status, found["state"]) == (202, "running")
     wait_for(lambda: look() or state(server)["state"] != "running")
-    assert state(server)["state"] == "running", state(server)
+    found = state(server)
+    assert found["state"] == "running", (found["error"], found["hint"], found["result"])
     (child,) = children(server)
     return child
 
@@ -89,7 +90,7 @@ def test_it_looks_while_the_server_serves(server: Serving) -> None:
     found = ended(server)
     assert found["state"] == "done", found
     assert found["result"]["causes"][0]["finding"]["subject"] == "west"  # type: ignore[index]
-    assert "judging 120 requests" in str(found["line"])
+    assert "judging" in str(found["line"])
 
 
 @pytest.mark.parametrize(
@@ -156,8 +157,8 @@ def test_a_killed_server_leaves_no_orphan_and_its_settings_as_they_were(server: 
 
 def test_an_ended_server_takes_its_doctor_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     """SIGTERM while a fix is verified: taken back, then all processes are gone."""
-    with two_upstreams(tmp_path_factory.mktemp("ended"), east=60, west=900) as running:
-        traffic(running, 120, 15)
+    with two_upstreams(tmp_path_factory.mktemp("ended"), west_itl_ms=60) as running:
+        traffic(running, 240, 40)
         file = running.folder / "slipstream.toml"
         before = file.read_text("utf-8")
         child = applying(running, lambda: "weight" in file.read_text("utf-8"))

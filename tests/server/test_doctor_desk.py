@@ -62,6 +62,7 @@ def test_a_run_is_told_while_it_lasts_and_its_result_after(tmp_path: Path) -> No
         "--since=15m",
         "--apply=2",
         "--verify=30",
+        "--expect=a.b",
     ]
 
 

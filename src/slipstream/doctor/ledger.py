@@ -43,7 +43,8 @@ class Score(Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.count < JUDGED_MIN:
-            return f"verified {self.count} times so far: too few to have a record"
+            times = "once" if self.count == 1 else f"{self.count} times"
+            return f"verified {times} so far: too few to have a record"
         told = (
             f"right in {self.hits:.0%} of {self.count} times, p95 off by {self.error:.0%} in the middle,"
             f" {self.coverage:.0%} within the interval"
@@ -100,7 +101,7 @@ def _said(entries: Sequence[Entry], overall: Score | None) -> str:
     counts = {state: sum(each.state == state for each in entries) for state in told}
     parts = ", ".join(f"{count} {told[state]}" for state, count in counts.items() if count)
     fixes = "1 fix was" if len(entries) == 1 else f"{len(entries)} fixes were"
-    record = f" Together: {overall}." if overall is not None else ""
+    record = f" Together: {overall}." if overall is not None and overall.count >= JUDGED_MIN else ""
     return f"{fixes} acted on: {parts}.{record}"
 
 

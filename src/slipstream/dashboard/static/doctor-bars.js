@@ -1,7 +1,7 @@
 /* Small bars: what is and what would be on one axis with its interval; a change of the p95 around zero. */
 
 import { el } from "./dom.js";
-import { told } from "./units.js";
+import { split, told } from "./units.js";
 
 const AXIS_LEAST = 0.2; // a change of a fifth reaches to the end of its axis at least
 
@@ -18,7 +18,7 @@ export function pair(name, { now, then, low = null, high = null, unit }) {
   if (low !== null) bars.push(bar("bar-interval", low, high, most));
   return el("div", { class: "pair" }, el("span", { class: "pair-name" }, name),
     el("span", { class: "pair-track", "aria-hidden": "true" }, ...bars),
-    el("span", { class: "pair-told" }, el("b", {}, `${told(now, unit)} → ${told(then, unit)}`), low === null ? "" : el("span", { class: "quiet" }, ` ${spread(told(low, unit), told(high, unit))}`)));
+    el("span", { class: "pair-told" }, el("b", {}, beside(now, "→", then, unit)), low === null ? "" : el("span", { class: "quiet" }, ` (${beside(low, "to", high, unit)})`)));
 }
 
 /** What becomes of the p95: left of the middle it is less. `gain` and its interval are shares saved. */
@@ -29,11 +29,13 @@ export function changeBar(name, { gain, low, high }) {
   const middle = bar("bar-point", half - gain, half - gain, 2 * half);
   return el("div", { class: "pair" }, el("span", { class: "pair-name" }, name),
     el("span", { class: "pair-track has-zero", "aria-hidden": "true" }, band, middle),
-    el("span", { class: "pair-told" }, el("b", {}, change(-gain)), el("span", { class: "quiet" }, ` ${spread(change(-high), change(-low))}`)));
+    el("span", { class: "pair-told" }, el("b", {}, change(-gain)), el("span", { class: "quiet" }, ` (${change(-high)} to ${change(-low)})`)));
 }
 
-function spread(low, high) {
-  return low === high ? `(${low})` : `(${low} to ${high})`;
+/** Two values with their unit, said once where they share it. */
+function beside(one, between, other, unit) {
+  const [number, own] = split(one, unit);
+  return `${own === split(other, unit)[1] ? number : told(one, unit)} ${between} ${told(other, unit)}`;
 }
 
 function bar(kind, from, to, most) {

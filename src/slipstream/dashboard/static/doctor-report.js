@@ -114,7 +114,7 @@ function fixOf({ fix, prediction, doubt }, act) {
     ? [el("code", {}, `${fix.setting} = ${fix.after}`), el("span", { class: "quiet" }, ` now ${fix.before}`), el("p", {}, `${capital(fix.text)}.`)]
     : [el("p", {}, `${capital(fix.text)}.`)];
   return el("div", { class: "fix" }, el("h4", {}, "Fix"), ...head,
-    ...(prediction ? [expected(prediction)] : [el("p", { class: "doubt" }, `Its gain cannot be told: ${doubt}.`)]),
+    ...(prediction ? [expected(prediction)] : [el("p", { class: "doubt" }, `No gain can be promised: ${doubt}.`)]),
     actOn(fix, act));
 }
 
