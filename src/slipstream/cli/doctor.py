@@ -43,6 +43,10 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
     help="Seconds of made-up load to hold the fix against what was before; 0 = do not verify.",
 )
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
+@click.option(
+    "--expect", default="", metavar="SETTING", help="With --apply: do nothing if N advises another."
+)
+@click.option("--ledger", "asks_ledger", is_flag=True, help="Show what was advised, and what came of it.")
 @click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
 @click.option(
     "--seconds",
@@ -58,6 +62,8 @@ def doctor(
     number: int | None,
     verify_seconds: float,
     server: str,
+    expect: str,
+    asks_ledger: bool,
     floor: bool,
     seconds: float,
     as_json: bool,
@@ -72,12 +78,20 @@ def doctor(
     fix in turn. What does not help is taken back. These requests reach your upstreams and cost what they
     cost there.
 
+    --ledger: shows each fix that was done, as predicted and as it came, and how right each class of advice
+    was.
+
     --floor: puts a bare proxy, and then the gateway with default settings, in front of the same mock
     upstream on loopback; says how far above the bare proxy the gateway is and which step takes the rest.
     A running server, its settings and records are not touched.
     """
+    if asks_ledger:
+        from slipstream.cli import doctor_ledger
+
+        doctor_ledger.show_stored(as_json=as_json)
+        return
     if not floor:
-        _diagnose(since, number, verify_seconds, server=server, as_json=as_json)
+        _diagnose(since, number, verify_seconds, server=server, expect=expect, as_json=as_json)
         return
     found = _measured(seconds)
     if as_json:
@@ -90,29 +104,43 @@ def doctor(
     show(found, Console())
 
 
-def _diagnose(since: str, number: int | None, verify_seconds: float, *, server: str, as_json: bool) -> None:
+def _diagnose(
+    since: str, number: int | None, verify_seconds: float, *, server: str, expect: str, as_json: bool
+) -> None:
     import msgspec
     from rich.console import Console
 
     from slipstream.cli import doctor_report
-    from slipstream.doctor.apply import apply
+    from slipstream.doctor.apply import apply, expected
     from slipstream.doctor.doctor import Doctor
 
     asked = Doctor(server=server)
-    evidence = asked.evidence(since)
-    found = asked.judge(evidence)
     console = Console(stderr=as_json)
+    told = _told_beside if as_json else console.print
+    if as_json:
+        told(f"reading what was recorded in the last {since}")
+    evidence = asked.evidence(since)
+    if as_json:
+        told(f"judging {len(evidence.flows):,} requests, and replaying them with what would help")
+    found = asked.judge(evidence)
     if number is None:
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         else:
             doctor_report.show(found, console)
         return
-    done = apply(asked, evidence, found, number, seconds=verify_seconds, told=console.print)
+    if expect:
+        expected(found, number, expect)
+    done = apply(asked, evidence, found, number, seconds=verify_seconds, told=told)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2).decode())
     elif done is not None:
         doctor_report.show_verified(done, console)
+
+
+def _told_beside(line: str) -> None:
+    """How far it is, for whoever reads standard error beside the JSON."""
+    click.echo(line, err=True)
 
 
 def show(found: "FloorReport", console: "Console") -> None:

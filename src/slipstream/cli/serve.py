@@ -1,6 +1,7 @@
 """`slipstream serve`: the server in the foreground, and what to open printed once it serves."""
 
 import asyncio
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from slipstream.cli import load_origins, load_settings
 
 if TYPE_CHECKING:
     from slipstream.config.settings import Settings
+    from slipstream.doctor.ledger import Ledger
     from slipstream.server.supervisor import Announcement
 
 
@@ -53,8 +55,21 @@ def serve(
 
     set_up_logs(settings.log)
     origin = Origin(lambda: load_settings(flags), str((loaded.file or Path(FILE_NAME)).absolute()))
-    supervisor = Supervisor(settings, announce=lambda news: show(news, settings), origin=origin)
+    supervisor = Supervisor(
+        settings,
+        announce=lambda news: show(news, settings),
+        origin=origin,
+        ledger=functools.partial(_ledger, settings),
+    )
     return asyncio.run(supervisor.run())
+
+
+def _ledger(settings: "Settings") -> "Ledger":
+    """The doctor's ledger; its code is loaded when a page first asks for it."""
+    from slipstream.config.paths import ledger_path
+    from slipstream.doctor.ledger import read
+
+    return read(ledger_path(settings))
 
 
 def upstream_names(urls: tuple[str, ...]) -> dict[str, str]:

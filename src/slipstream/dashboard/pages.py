@@ -27,7 +27,9 @@ DASHBOARD = "dashboard.html"
 """The page at `/dashboard`."""
 PROFILE = "profile.html"
 """The page at `/profile`."""
-PAGES = {"/": INDEX, "/dashboard": DASHBOARD, "/profile": PROFILE}
+DOCTOR = "doctor.html"
+"""The page at `/doctor`."""
+PAGES = {"/": INDEX, "/dashboard": DASHBOARD, "/profile": PROFILE, "/doctor": DOCTOR}
 
 ASSETS = (
     "alerts.js",
@@ -45,6 +47,11 @@ ASSETS = (
     "columns.js",
     "composer.js",
     "conversation.js",
+    "doctor-bars.js",
+    "doctor-ledger.js",
+    "doctor-report.js",
+    "doctor.css",
+    "doctor.js",
     "dom.js",
     "favicon.svg",
     "figure.js",

@@ -6,7 +6,9 @@ Whatever goes wrong on the way, the file and the server are as they were. The fi
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from slipstream.config import paths
@@ -65,9 +67,22 @@ def apply(
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
     change = Change(server, Path(view.file), fix)
-    done = asyncio.run(_applied(change, asked_of(evidence), seconds, told))
+    try:
+        done = asyncio.run(_heeding_signals(_applied(change, asked_of(evidence), seconds, told)))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     _write_down(paths.ledger_path(settings), cause, fix, done)
     return done
+
+
+def expected(found: Diagnosis, number: int, setting: str) -> None:
+    """Raise `BadRequest` where cause `number` advises another setting: it was seen in an earlier look."""
+    cause = next((each for each in found.causes if each.number == number), None)
+    advised = cause.advice.fix.setting if cause is not None and cause.advice is not None else ""
+    if advised != setting:
+        raise BadRequest(
+            f"Cause {number} does not advise `{setting}` any more.", hint="Nothing was changed; look again."
+        )
 
 
 class Change:
@@ -110,8 +125,8 @@ class Change:
             _write(self._file, self._before, self._file)
         else:
             self._file.unlink(missing_ok=True)
-        self._is_in = False
         renewed = await self._reload()
+        self._is_in = False  # not before: interrupted here, the server is told once more
         if self._fix.setting in renewed.refused:
             raise ConfigurationError(
                 f"`{self._fix.setting}` stands in the file as it was, and the server cannot take it back now."
@@ -127,6 +142,16 @@ class Change:
         said = await admin.request(self.server, "POST", "settings/reload", seconds=RELOAD_SECONDS)
         await asyncio.sleep(SETTLE_SECONDS)
         return admin.understood(said, Renewed)
+
+
+async def _heeding_signals(work: Coroutine[None, None, Verified | None]) -> Verified | None:
+    """Do it; a termination or a hang-up cancels it as Ctrl-C does, so that what was changed is taken back."""
+    task = asyncio.current_task()
+    assert task is not None
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(each, task.cancel)
+    return await work
 
 
 async def _applied(

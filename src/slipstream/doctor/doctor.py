@@ -14,10 +14,10 @@ from slipstream.core.record import Record
 from slipstream.doctor import ledger
 from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
+from slipstream.doctor.ledger import Ledger
 from slipstream.doctor.predict import REPLAYS
 from slipstream.monitoring import admin
 from slipstream.server.renewal import DoctorView
-from slipstream.store.ledger import LedgerStore
 from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore
 from slipstream.testing.load.quantity import seconds as seconds_of
 
@@ -75,16 +75,13 @@ class Doctor:
 
     def reputation(self) -> Mapping[str, str]:
         """What the ledger says of each class of advice; nothing where it cannot be read."""
-        path = paths.ledger_path(self._settings or load())
-        if not path.is_file():
-            return {}
         with contextlib.suppress(StoreFailed):
-            store = LedgerStore(path)
-            try:
-                return ledger.reputation(store.entries())
-            finally:
-                store.close()
+            return ledger.reputation(self.ledger().entries)
         return {}
+
+    def ledger(self) -> Ledger:
+        """All advice that was acted on, and how right it was. Raises `StoreFailed`."""
+        return ledger.read(paths.ledger_path(self._settings or load()))
 
 
 def recorded(settings: Settings, since_wall_ns: int) -> list[Record]:

@@ -1,14 +1,20 @@
-"""How right the doctor was: its advice by class, predicted beside actual. Pure.
+"""How right the doctor was: its advice by class, predicted beside actual. Pure, but for `read`.
 
 A class with a bad record is marked so, wherever its advice is shown.
 """
 
 import statistics
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
-from slipstream.store.ledger import Entry
+from slipstream.store.ledger import Entry, LedgerStore
+
+EMPTY = (
+    "The ledger is empty. `slipstream doctor --apply N`, or “Apply and verify” on the page /doctor, fills it:"
+    " each fix that is done is written down, as predicted and as it came."
+)
 
 JUDGED_MIN = 3
 """With fewer verified advices a class has no record."""
@@ -37,7 +43,8 @@ class Score(Struct, frozen=True):
 
     def __str__(self) -> str:
         if self.count < JUDGED_MIN:
-            return f"verified {self.count} times so far: too few to have a record"
+            times = "once" if self.count == 1 else f"{self.count} times"
+            return f"verified {times} so far: too few to have a record"
         told = (
             f"right in {self.hits:.0%} of {self.count} times, p95 off by {self.error:.0%} in the middle,"
             f" {self.coverage:.0%} within the interval"
@@ -49,14 +56,62 @@ def scores(entries: Sequence[Entry]) -> dict[str, Score]:
     """The record of each class with a verified advice."""
     verified: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.actual_gain is not None and entry.predicted_gain is not None:
+        if _is_verified(entry):
             verified.setdefault(entry.kind, []).append(entry)
     return {kind: _score(kind, given) for kind, given in sorted(verified.items())}
+
+
+class Ledger(Struct, frozen=True):
+    """All that was acted on, newest first, and how right it was.
+
+    Attributes:
+        scores: the record of each class, by name.
+        overall: of all classes together; None before anything was verified.
+        said: the same in a sentence; where the ledger is empty, what fills it.
+    """
+
+    entries: tuple[Entry, ...]
+    scores: tuple[Score, ...]
+    overall: Score | None
+    said: str
+
+
+def read(path: Path) -> Ledger:
+    """The ledger in a file, empty where there is none; makes none. Raises `StoreFailed`."""
+    if not path.is_file():
+        return summed(())
+    store = LedgerStore(path)
+    try:
+        return summed(store.entries())
+    finally:
+        store.close()
+
+
+def summed(entries: Sequence[Entry]) -> Ledger:
+    """Entries with their scores."""
+    verified = [each for each in entries if _is_verified(each)]
+    overall = _score("all", verified) if verified else None
+    return Ledger(tuple(entries), tuple(scores(entries).values()), overall, _said(entries, overall))
+
+
+def _said(entries: Sequence[Entry], overall: Score | None) -> str:
+    if not entries:
+        return EMPTY
+    told = {"kept": "kept", "rolled back": "rolled back", "applied": "applied and not verified"}
+    counts = {state: sum(each.state == state for each in entries) for state in told}
+    parts = ", ".join(f"{count} {told[state]}" for state, count in counts.items() if count)
+    fixes = "1 fix was" if len(entries) == 1 else f"{len(entries)} fixes were"
+    record = f" Together: {overall}." if overall is not None and overall.count >= JUDGED_MIN else ""
+    return f"{fixes} acted on: {parts}.{record}"
 
 
 def reputation(entries: Sequence[Entry]) -> Mapping[str, str]:
     """What is said of each class beside its advice."""
     return {kind: str(score) for kind, score in scores(entries).items()}
+
+
+def _is_verified(entry: Entry) -> bool:
+    return entry.actual_gain is not None and entry.predicted_gain is not None
 
 
 def _score(kind: str, entries: Sequence[Entry]) -> Score:

@@ -1,18 +1,36 @@
-"""Admin routes of the doctor: what it asks of a live server, and that its settings be read again."""
+"""Admin routes of the doctor: what it asks of a live server, its runs for the pages, and its ledger."""
 
 from collections.abc import Awaitable
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from slipstream.core.errors import BadRequest
 from slipstream.gateway.admin_api import admin_only, json_response
 
+PREFIX = "/_slipstream"
+BODY_BYTES_MAX = 4096
+_HOW = 'Such as {"since": "1h"}, or {"since": "1h", "apply": 1, "verify_seconds": 60}.'
 
-class Desk(Protocol):
-    """What the supervisor lets these routes do."""
+
+class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the doctor is to do: look, or do what cause `apply` advises and verify it (0 seconds = not).
+
+    `expect`: the setting that is to be changed; nothing is done where that cause advises another by then.
+    """
+
+    since: str
+    apply: int | None = None
+    verify_seconds: float = 60.0
+    expect: str = ""
+
+
+class Settings(Protocol):
+    """What the supervisor lets the command line do."""
 
     def view(self) -> Struct:
         """Settings in force, the file they stand in, stalls."""
@@ -23,16 +41,71 @@ class Desk(Protocol):
         ...
 
 
-def doctor_routes(desk: Desk) -> list[BaseRoute]:
-    """The routes."""
+class Desk(Protocol):
+    """What the supervisor lets the page do."""
+
+    def state(self) -> Struct:
+        """The run under way, or the last one."""
+        ...
+
+    def start(self, since: str, apply: int | None, verify_seconds: float, expect: str) -> Struct:
+        """Begin a run."""
+        ...
+
+    def cancel(self) -> Awaitable[Struct]:
+        """End it, with its change taken back."""
+        ...
+
+    def ledger(self) -> Awaitable[Struct | None]:
+        """What was advised, and what came of it."""
+        ...
+
+
+def doctor_routes(settings: Settings, desk: Desk) -> list[BaseRoute]:
+    """The routes, for administrators only."""
 
     async def view(request: Request) -> Response:
-        return json_response(desk.view())
+        return json_response(settings.view())
 
     async def renew(request: Request) -> Response:
-        return json_response(await desk.renew())
+        return json_response(await settings.renew())
+
+    async def state(request: Request) -> Response:
+        return json_response(desk.state())
+
+    async def start(request: Request) -> Response:
+        asked = await _asked(request)
+        run = desk.start(asked.since, asked.apply, asked.verify_seconds, asked.expect)
+        return json_response(run, 202)
+
+    async def cancel(request: Request) -> Response:
+        return json_response(await desk.cancel())
+
+    async def ledger(request: Request) -> Response:
+        return json_response(await desk.ledger())
 
     return [
-        Route("/_slipstream/doctor", admin_only(view)),
-        Route("/_slipstream/settings/reload", admin_only(renew), methods=["POST"]),
+        Route(f"{PREFIX}/doctor", admin_only(view)),
+        Route(f"{PREFIX}/settings/reload", admin_only(renew), methods=["POST"]),
+        Route(f"{PREFIX}/doctor/run", admin_only(state), methods=["GET"]),
+        Route(f"{PREFIX}/doctor/run", admin_only(start), methods=["POST"]),
+        Route(f"{PREFIX}/doctor/run", admin_only(cancel), methods=["DELETE"]),
+        Route(f"{PREFIX}/ledger", admin_only(ledger)),
     ]
+
+
+async def _asked(request: Request) -> RunBody:
+    """The body. JSON alone: a form of another site cannot send that (DESIGN §9.5)."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise BadRequest(
+            "The content type must be application/json.",
+            status=415,
+            hint="Send the header `Content-Type: application/json`.",
+        )
+    body = await request.body()
+    if len(body) > BODY_BYTES_MAX:
+        raise BadRequest("The doctor is asked in less than 4 KB.", status=413, hint=_HOW)
+    try:
+        return msgspec.json.decode(body, type=RunBody)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadRequest(f"This asks the doctor for nothing: {error}.", hint=_HOW) from None

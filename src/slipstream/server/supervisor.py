@@ -32,6 +32,7 @@ from slipstream.server.alert_desk import AlertDesk
 from slipstream.server.alerting import Alerting
 from slipstream.server.control import ControlState
 from slipstream.server.control_server import ControlServer
+from slipstream.server.doctor_desk import DoctorDesk
 from slipstream.server.exporting import Exporting
 from slipstream.server.measuring import Measuring
 from slipstream.server.own_use import announce_parts
@@ -76,6 +77,7 @@ class Supervisor:
         settings: what to serve.
         announce: called when the first worker serves, and again when keys begin to be asked for.
         origin: where the settings came from; None where they cannot be read again.
+        ledger: reads the doctor's ledger, which stands above this; None = pages are told of none.
         worker: the command of a worker; its two descriptors are appended.
     """
 
@@ -85,6 +87,7 @@ class Supervisor:
         *,
         announce: Callable[[Announcement], None],
         origin: Origin | None = None,
+        ledger: Callable[[], msgspec.Struct] | None = None,
         worker: tuple[str, ...] = WORKER,
     ) -> None:
         self._settings = settings
@@ -92,6 +95,7 @@ class Supervisor:
         self._announced = False
         self._telling = telling = Telling(settings)
         self._renewal = Renewal(settings, origin, telling.tell, self._mark_settings, prepare=telling.prepare)
+        self._ledger = ledger
         self._counters = Counters()
         self._start = functools.partial(start_worker, worker)
         self._salt = secrets.token_bytes(16)
@@ -199,6 +203,9 @@ class Supervisor:
             self._recorder,
             resources=lambda: ResourceRows(folder=paths.data_folder(settings)),
         )
+        folders = {"data_folder": paths.data_folder(settings), "state_folder": paths.state_folder(settings)}
+        self._doctor = DoctorDesk({name: str(each) for name, each in folders.items()}, self._ledger)
+        parts.push_async_callback(self._doctor.cancel)
         control = ControlServer(listener, self._control_app)
         parts.push_async_callback(control.aclose)
         self._ending = parts.enter_context(contextlib.ExitStack())
@@ -288,6 +295,7 @@ class Supervisor:
         self._state.draining = True
         self._listener.close()
         self._telling.stop()
+        self._doctor.stop()
         for slot in self._slots:
             slot.drain(seconds)
 
@@ -358,7 +366,7 @@ class Supervisor:
         exports = export_routes(measuring.readings)
         profiling = profiling_routes(self._profiles)
         pages = [*profiling, *feed_routes(board, admin_only), *routes()]
-        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal)]
+        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal, self._doctor)]
         return control_app(self._state, [*metrics, *exports, *desks, *pages])
 
 

@@ -1,0 +1,59 @@
+/* The ledger: each fix that was done, as predicted and as it came, and how right each class of advice was. */
+
+import { change } from "./doctor-bars.js";
+import { el } from "./dom.js";
+import { moment, told } from "./units.js";
+
+const JUDGED_MIN = 3;
+const STATES = { kept: "good", "rolled back": "warn", applied: "dull" };
+
+/** The fixes, newest first. */
+export function entriesTable(entries) {
+  const hasCost = entries.some((entry) => ["now", "predicted", "actual"].some((when) => entry[`${when}_cost`] !== null));
+  const columns = [
+    ["When", "", (entry) => moment(entry.wall_ns / 1e9)],
+    ["Fix", "", ({ kind, subject, setting, before, after }) => [el("b", {}, `${kind.replaceAll("_", " ")} ${subject}`), el("br"), el("code", {}, setting), ` ${before} → ${after}`]],
+    ["p95 before", "num", ({ now_p95: value }) => time(value)],
+    ["Expected", "num", (entry) => both(time(entry.predicted_p95), spread(entry.predicted_gain, entry.gain_low, entry.gain_high))],
+    ["Actual", "num", (entry) => both(time(entry.actual_p95), spread(entry.actual_gain, entry.actual_low, entry.actual_high))],
+    ["Answers/s", "num", ({ predicted_throughput: expected, actual_throughput: actual }) => both(told(actual, ""), `expected ${told(expected, "")}`)],
+    ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual ?? expected, "USD"), `before ${told(now, "USD")}`)]] : []),
+    ["Outcome", "", ({ state }) => el("span", { class: `outcome is-${STATES[state]}` }, state)],
+  ];
+  return table("Fixes that were done, newest first", columns, entries);
+}
+
+/** Classes of advice with their record, and all together. */
+export function scoresTable({ scores, overall }) {
+  if (!scores.length) return el("p", { class: "table-note" }, "None of them was verified yet: there are no scores.");
+  const share = (value) => `${Math.round(value * 100)} %`;
+  const columns = [
+    ["Class of advice", "", ({ kind }) => (kind === "all" ? el("b", {}, "all together") : kind.replaceAll("_", " "))],
+    ["Verified", "num", ({ count }) => String(count)],
+    ["Right", "num", ({ hits }) => share(hits)],
+    ["Median error of the p95", "num", ({ error }) => share(error)],
+    ["Within the interval", "num", ({ coverage }) => share(coverage)],
+    ["Record", "", ({ count, is_bad: isBad }) => (count < JUDGED_MIN ? el("span", { class: "quiet" }, "too few to judge") : isBad ? el("b", { class: "is-bad-record" }, "BAD RECORD") : "good")],
+  ];
+  return table("How right the advice was", columns, [...scores, ...(overall && scores.length > 1 ? [overall] : [])]);
+}
+
+function table(caption, columns, rows) {
+  const body = rows.map((row) => el("tr", {}, ...columns.map(([, kind, value]) => el("td", { class: kind }, ...[value(row)].flat()))));
+  return el("div", { class: "table-box" }, el("table", {}, el("caption", { class: "unseen" }, caption),
+    el("thead", {}, el("tr", {}, ...columns.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))), el("tbody", {}, ...body)));
+}
+
+function both(first, second) {
+  return second ? [el("b", {}, first), el("br"), el("span", { class: "quiet" }, second)] : [first];
+}
+
+function time(seconds) {
+  return told(seconds === null ? null : seconds * 1000, "ms");
+}
+
+/** A gain as what became of the p95. */
+function spread(gain, low, high) {
+  if (gain === null) return "";
+  return low === null ? change(-gain) : `${change(-gain)} (${change(-high)} to ${change(-low)})`;
+}
