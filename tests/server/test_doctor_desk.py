@@ -45,7 +45,7 @@ def test_a_run_is_told_while_it_lasts_and_its_result_after(tmp_path: Path) -> No
     async def main() -> tuple[DoctorRun, DoctorRun, DoctorRun]:
         at = desk(tmp_path, WAITS + "print(json.dumps(sys.argv[1:]))")
         assert at.state() == DoctorRun()
-        at.start("15m", 2, 30, "a.b")
+        at.start("15m", 2, 30, verify_by="live", expect="a.b")
         await until(lambda: at.state().line)
         first = at.state()
         await asyncio.sleep(0.01)
@@ -63,6 +63,7 @@ def test_a_run_is_told_while_it_lasts_and_its_result_after(tmp_path: Path) -> No
         "--apply=2",
         "--verify=30",
         "--expect=a.b",
+        "--verify-by=live",
     ]
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from slipstream.doctor.verify import By
     from slipstream.testing.floor import Told
     from slipstream.testing.floor_report import FloorReport, Target
 
@@ -28,6 +29,9 @@ MEANINGS = {
 }
 """What each part of the gateway's time is, for people."""
 
+SECONDS_BY = {"replay": 60.0, "live": 300.0}
+"""How long a fix is verified unless it is said; live traffic comes when it comes."""
+
 _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstream"}
 
 
@@ -38,9 +42,15 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
     "--verify",
     "verify_seconds",
     type=click.FloatRange(0, 3600),
-    default=60.0,
+    default=None,
+    help="Seconds to hold the fix against what was before (60, live 300); 0 = do not verify.",
+)
+@click.option(
+    "--verify-by",
+    type=click.Choice(["replay", "live"]),
+    default="replay",
     show_default=True,
-    help="Seconds of made-up load to hold the fix against what was before; 0 = do not verify.",
+    help="Made-up requests as they were recorded, or the traffic that is served anyway.",
 )
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option(
@@ -60,7 +70,8 @@ def doctor(
     *,
     since: str,
     number: int | None,
-    verify_seconds: float,
+    verify_seconds: float | None,
+    verify_by: "By",
     server: str,
     expect: str,
     asks_ledger: bool,
@@ -78,6 +89,9 @@ def doctor(
     fix in turn. What does not help is taken back. These requests reach your upstreams and cost what they
     cost there.
 
+    --verify-by live: sends nothing. The traffic that is served anyway meets the fix in every other stretch
+    of the time, and what it met is compared. Takes as long as it takes 60 requests and more to come.
+
     --ledger: shows each fix that was done, as predicted and as it came, and how right each class of advice
     was.
 
@@ -91,7 +105,10 @@ def doctor(
         doctor_ledger.show_stored(as_json=as_json)
         return
     if not floor:
-        _diagnose(since, number, verify_seconds, server=server, expect=expect, as_json=as_json)
+        if verify_seconds is None:
+            verify_seconds = SECONDS_BY[verify_by]
+        how = (verify_by, verify_seconds)
+        _diagnose(since, number, how, server=server, expect=expect, as_json=as_json)
         return
     found = _measured(seconds)
     if as_json:
@@ -105,7 +122,7 @@ def doctor(
 
 
 def _diagnose(
-    since: str, number: int | None, verify_seconds: float, *, server: str, expect: str, as_json: bool
+    since: str, number: int | None, how: "tuple[By, float]", *, server: str, expect: str, as_json: bool
 ) -> None:
     import msgspec
     from rich.console import Console
@@ -131,7 +148,7 @@ def _diagnose(
         return
     if expect:
         expected(found, number, expect)
-    done = apply(asked, evidence, found, number, seconds=verify_seconds, told=told)
+    done = apply(asked, evidence, found, number, by=how[0], seconds=how[1], told=told)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(done), indent=2).decode())
     elif done is not None:

@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
+from slipstream.doctor.split import PARTS
+
 if TYPE_CHECKING:
     from slipstream.doctor.diagnosis import Cause, Diagnosis
     from slipstream.doctor.finding import Point
     from slipstream.doctor.outcome import Interval
     from slipstream.doctor.predict import Advice, Prediction
+    from slipstream.doctor.split import Split
     from slipstream.doctor.verify import Verified
 
 IDS_SHOWN = 2
+SHARE_SHOWN, GAP_SHOWN = 0.005, 0.05
+"""Parts of the time from which on they are shown."""
 
 
 def show(found: "Diagnosis", console: Console) -> None:
@@ -29,12 +34,22 @@ def show(found: "Diagnosis", console: Console) -> None:
         whom = f"; it hits {', '.join(symptom.hits)}" if symptom.hits else ""
         text = f"\n[bold]symptom[/] {symptom.group}{since}: {symptom.text}{whom}"
         said(text, highlight=False, soft_wrap=False)
+    if found.split is not None and (found.causes or found.symptoms):
+        _split(found.split, console)
     for cause in found.causes:
         _cause(cause, console)
     if found.ruled_out:
         said("\n[bold]ruled out[/]")
     for each in found.ruled_out:
         said(f"  [dim]{each.check}: {escape(each.why)}[/]", highlight=False)
+
+
+def _split(told: "Split", console: "Console") -> None:
+    console.print(f"\n[bold]the slow requests[/] {escape(told.text)}", highlight=False)
+    shown = [each for each in told.parts if each.share >= SHARE_SHOWN or abs(each.gap) >= GAP_SHOWN]
+    for each in sorted(shown, key=lambda part: -part.gap):
+        line = f"{PARTS[each.part]}: {each.share:.0%} of their time, {each.gap:.0%} of what makes them slow"
+        console.print(f"  [dim]{line}[/]", highlight=False)
 
 
 def _cause(cause: "Cause", console: Console) -> None:

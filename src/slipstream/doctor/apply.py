@@ -11,21 +11,27 @@ import threading
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+
 from slipstream.config import paths
 from slipstream.config.edit import with_value
 from slipstream.config.live import LiveServer
 from slipstream.config.load import load
+from slipstream.config.settings import Settings
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.core.record import Record
 from slipstream.doctor.diagnosis import Cause, Diagnosis
-from slipstream.doctor.doctor import Doctor
+from slipstream.doctor.doctor import Doctor, recorded
 from slipstream.doctor.driver import drive
 from slipstream.doctor.evidence import Evidence
 from slipstream.doctor.finding import Fix
 from slipstream.doctor.predict import asked_of
 from slipstream.doctor.replay_model import Asked
-from slipstream.doctor.verify import Verified, compare
+from slipstream.doctor.verify import By, Verified, compare
+from slipstream.doctor.verify_live import compare_live
 from slipstream.monitoring import admin
+from slipstream.monitoring.summary import Summary
 from slipstream.server.renewal import Renewed
 from slipstream.store.ledger import Entry, LedgerStore, State
 
@@ -46,6 +52,7 @@ def apply(
     number: int,
     *,
     seconds: float,
+    by: By = "replay",
     told: Callable[[str], None],
 ) -> Verified | None:
     """Apply the fix of cause `number`, verify it for `seconds` (0 = not), keep it or take it back.
@@ -67,8 +74,9 @@ def apply(
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
     change = Change(server, Path(view.file), fix)
+    verifying = _Verifying(by, asked_of(evidence), view.settings, change, told)
     try:
-        done = asyncio.run(_heeding_signals(_applied(change, asked_of(evidence), seconds, told)))
+        done = asyncio.run(_heeding_signals(_applied(change, verifying, seconds, told)))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     _write_down(paths.ledger_path(settings), cause, fix, done)
@@ -154,8 +162,35 @@ async def _heeding_signals(work: Coroutine[None, None, Verified | None]) -> Veri
     return await work
 
 
+class _Verifying(Struct, frozen=True):
+    """How a fix is verified: which requests, of whose records, and what is told meanwhile."""
+
+    by: By
+    asked: Sequence[Asked]
+    settings: Settings
+    change: Change
+    told: Callable[[str], None]
+
+    async def __call__(self, seconds: float) -> Verified:
+        change = self.change
+        if self.by == "replay":
+            self.told(f"applied; now {seconds:g} s of made-up load, with and without it in turn")
+            return await compare(
+                self.asked, seconds, change.switch, lambda stretch: drive(change.server, stretch)
+            )
+        self.told(f"applied; now {seconds:g} s of live traffic, with and without it in turn")
+        return await compare_live(seconds, change.switch, self._recorded, self._oldest, self.told)
+
+    async def _recorded(self, since_wall_ns: int) -> list[Record]:
+        return await asyncio.to_thread(recorded, self.settings, since_wall_ns)
+
+    async def _oldest(self) -> float:
+        said = await admin.request(self.change.server, "GET", "metrics/summary?fresh=1")
+        return (admin.understood(said, Summary).oldest_in_flight or 0.0) / 1e3
+
+
 async def _applied(
-    change: Change, asked: Sequence[Asked], seconds: float, told: Callable[[str], None]
+    change: Change, verifying: _Verifying, seconds: float, told: Callable[[str], None]
 ) -> Verified | None:
     is_settled = False
     try:
@@ -164,8 +199,7 @@ async def _applied(
             told("applied, and not verified")
             is_settled = True
             return None
-        told(f"applied; now {seconds:g} s of made-up load, with and without it in turn")
-        done = await compare(asked, seconds, change.switch, lambda stretch: drive(change.server, stretch))
+        done = await verifying(seconds)
         await change.switch(done.is_kept)
         is_settled = True
         return done

@@ -1,5 +1,6 @@
 """`Doctor().diagnose("1h")`: fetches the evidence of this machine's server, or of the records it has left."""
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 
@@ -11,17 +12,21 @@ from slipstream.core import clock
 from slipstream.core.errors import StoreFailed
 from slipstream.core.portal import PORTAL
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow
 from slipstream.doctor import ledger
 from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
 from slipstream.doctor.ledger import Ledger
 from slipstream.doctor.predict import REPLAYS
 from slipstream.monitoring import admin
+from slipstream.server.profile_desk import UseList
 from slipstream.server.renewal import DoctorView
 from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore
 from slipstream.testing.load.quantity import seconds as seconds_of
 
 ASK_SECONDS = 30.0
+USE_SECONDS = 1.0
+"""How long resources are watched: what is full now, beside what was slow."""
 
 
 class Doctor:
@@ -59,7 +64,7 @@ class Doctor:
         view = self.view(settings)
         in_force = view.settings if view is not None else settings
         stalls = [each for each in view.stalls if each.wall_ns >= since_ns] if view is not None else []
-        return gather(recorded(in_force, since_ns), in_force, stalls)
+        return gather(recorded(in_force, since_ns), in_force, stalls, self.resources(settings))
 
     def live(self, settings: Settings) -> LiveServer | None:
         """The live server that is meant; None where none lives."""
@@ -73,6 +78,14 @@ class Doctor:
         said = PORTAL.call(admin.request(server, "GET", "doctor"), timeout=ASK_SECONDS)
         return admin.understood(said, DoctorView)
 
+    def resources(self, settings: Settings) -> tuple[UseRow, ...]:
+        """The USE table of the live server, of about the last second; empty where none lives."""
+        server = self.live(settings)
+        if server is None:
+            return ()
+        said = PORTAL.call(_use(server), timeout=ASK_SECONDS)
+        return tuple(admin.understood(said, UseList).rows)
+
     def reputation(self) -> Mapping[str, str]:
         """What the ledger says of each class of advice; nothing where it cannot be read."""
         with contextlib.suppress(StoreFailed):
@@ -82,6 +95,13 @@ class Doctor:
     def ledger(self) -> Ledger:
         """All advice that was acted on, and how right it was. Raises `StoreFailed`."""
         return ledger.read(paths.ledger_path(self._settings or load()))
+
+
+async def _use(server: LiveServer) -> bytes:
+    """Asked twice: rates are over the time since whoever asked before."""
+    await admin.request(server, "GET", "use")
+    await asyncio.sleep(USE_SECONDS)
+    return await admin.request(server, "GET", "use")
 
 
 def recorded(settings: Settings, since_wall_ns: int) -> list[Record]:

@@ -6,6 +6,7 @@ round (ABBA), and both sides of a round play the same stretch of recorded traffi
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +21,10 @@ REQUESTS_MIN = 60
 
 FAILED_MORE = 0.02
 """A fix after which so many more requests fail is taken back, however fast the others are."""
+
+
+By = Literal["replay", "live"]
+"""What a fix is verified by: the recorded requests sent again, or the traffic that is served anyway."""
 
 
 class Verified(Struct, frozen=True):

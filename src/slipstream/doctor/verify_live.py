@@ -1,4 +1,4 @@
-"""Whether a fix did what was promised, told by the traffic that is served anyway: with and without it in turn.
+"""Whether a fix did what was promised, told by traffic that is served anyway, with and without it in turn.
 
 It is split by time, not by request: connections, queues and upstreams are shared, so that requests with the
 fix would change what those without it meet at the same moment (a switchback experiment: Bojinov, Simchi-Levi

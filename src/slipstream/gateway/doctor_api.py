@@ -1,7 +1,7 @@
 """Admin routes of the doctor: what it asks of a live server, its runs for the pages, and its ledger."""
 
 from collections.abc import Awaitable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from slipstream.core.errors import BadRequest
 from slipstream.gateway.admin_api import admin_only, json_response
 
+VerifyBy = Literal["replay", "live"]
 PREFIX = "/_slipstream"
 BODY_BYTES_MAX = 4096
 _HOW = 'Such as {"since": "1h"}, or {"since": "1h", "apply": 1, "verify_seconds": 60}.'
@@ -26,6 +27,7 @@ class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
     since: str
     apply: int | None = None
     verify_seconds: float = 60.0
+    verify_by: VerifyBy = "replay"
     expect: str = ""
 
 
@@ -48,7 +50,15 @@ class Desk(Protocol):
         """The run under way, or the last one."""
         ...
 
-    def start(self, since: str, apply: int | None, verify_seconds: float, expect: str) -> Struct:
+    def start(
+        self,
+        since: str,
+        apply: int | None,
+        verify_seconds: float,
+        *,
+        verify_by: VerifyBy,
+        expect: str,
+    ) -> Struct:
         """Begin a run."""
         ...
 
@@ -75,7 +85,9 @@ def doctor_routes(settings: Settings, desk: Desk) -> list[BaseRoute]:
 
     async def start(request: Request) -> Response:
         asked = await _asked(request)
-        run = desk.start(asked.since, asked.apply, asked.verify_seconds, asked.expect)
+        run = desk.start(
+            asked.since, asked.apply, asked.verify_seconds, verify_by=asked.verify_by, expect=asked.expect
+        )
         return json_response(run, 202)
 
     async def cancel(request: Request) -> Response:

@@ -23,7 +23,7 @@ COMMAND = (sys.executable, "-P", "-m", "slipstream.cli.tethered", "doctor", "--j
 """The command line, of lower priority and on a lifeline: its standard input."""
 
 LOOK_SECONDS = 600.0
-"""The longest that a diagnosis may take; verifying may take three times the load's length on top of it."""
+"""The longest that a diagnosis may take; verifying may take three times its length on top of it."""
 
 END_SECONDS = 15.0
 """For the child to take back what it has changed, before it is killed."""
@@ -42,6 +42,7 @@ _PIECE = 64 * 1024
 _ERROR = "error: "
 _log = logging.getLogger(__name__)
 
+VerifyBy = Literal["replay", "live"]
 RunState = Literal["idle", "running", "done", "failed", "cancelled"]
 
 
@@ -65,6 +66,7 @@ class DoctorRun(Struct, frozen=True):
     since: str = ""
     apply: int | None = None
     verify_seconds: float = 0.0
+    verify_by: VerifyBy = "replay"
     expect: str = ""
     at: float = 0.0
     seconds: float = 0.0
@@ -118,9 +120,17 @@ class DoctorDesk:
         return msgspec.structs.replace(self._run, seconds=self._seconds(), line=self._heard.line)
 
     def start(
-        self, since: str, apply: int | None = None, verify_seconds: float = 60.0, expect: str = ""
+        self,
+        since: str,
+        apply: int | None = None,
+        verify_seconds: float = 60.0,
+        *,
+        verify_by: VerifyBy = "replay",
+        expect: str = "",
     ) -> DoctorRun:
         """Look at the last `since`; do the fix of cause `apply` and verify it for so many seconds (0 = not).
+
+        It is verified by made-up requests (`replay`) or by the traffic that is served anyway (`live`).
 
         Nothing is done where that cause advises another setting than `expect` by then; empty = any.
         Raises `BadRequest` for what cannot be asked, `Unavailable` (409) where it is at work already.
@@ -135,7 +145,9 @@ class DoctorDesk:
             )
         number = self._run.number + 1
         verified = verify_seconds if apply is not None else 0.0
-        self._run = DoctorRun("running", number, since, apply, verified, expect, clock.wall_ns() / 1e9)
+        self._run = DoctorRun(
+            "running", number, since, apply, verified, verify_by, expect, clock.wall_ns() / 1e9
+        )
         self._began_ns = clock.monotonic_ns()
         self._heard = _Heard()
         self._process = None
@@ -277,6 +289,7 @@ def _arguments(run: DoctorRun) -> list[str]:
     found = [f"--server={os.getpid()}", f"--since={run.since}"]
     if run.apply is not None:
         found += [f"--apply={run.apply}", f"--verify={run.verify_seconds!r}", f"--expect={run.expect}"]
+        found.append(f"--verify-by={run.verify_by}")
     return found
 
 

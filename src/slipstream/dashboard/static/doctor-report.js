@@ -22,13 +22,14 @@ export function report({ result: found, since, at }, confirm) {
   return [
     verdict(found, at),
     ...(found.symptoms.length ? [part("Symptoms", el("ul", { class: "symptoms" }, ...found.symptoms.map(symptom)))] : []),
+    ...(found.split ? [part("Where the slow requests' time goes", ...splitRows(found.split))] : []),
     ...(found.causes.length ? [part("Causes", ...found.causes.map((cause) => causeCard(cause, () => confirm(cause, since))))] : []),
     ...(found.ruled_out.length ? [part("Ruled out", el("dl", { class: "ruled-out" }, ...found.ruled_out.map(({ check, why }) => el("div", {}, el("dt", {}, spaced(check)), el("dd", {}, why)))))] : []),
   ];
 }
 
 /** What has come of a fix that was done. */
-export function verified({ result: done, verify_seconds: asked }) {
+export function verified({ result: done, verify_seconds: asked, verify_by: by }) {
   if (!done) {
     return el("section", { class: "verdict is-open" }, el("h2", {}, "Applied, and not verified."),
       el("p", {}, asked ? "Nothing was measured." : "Look again in a while to see what it has come to."));
@@ -41,7 +42,7 @@ export function verified({ result: done, verify_seconds: asked }) {
     ...(without.failed_share || fixed.failed_share ? [pair("Failed", { now: without.failed_share, then: fixed.failed_share, unit: "1" })] : []),
   ];
   return el("section", { class: `verdict ${done.is_kept ? "is-well" : "is-warned"}` }, el("h2", {}, done.verdict),
-    el("p", {}, `${done.requests.toLocaleString("en")} made-up requests in ${done.rounds} rounds, without and with the fix in turn.`),
+    el("p", {}, `${done.requests.toLocaleString("en")} ${by === "live" ? "requests of the live traffic" : "made-up requests"} in ${done.rounds} rounds, without and with the fix in turn.`),
     el("div", { class: "pairs" }, legend("without", "with the fix"), ...rows, changeBar("p95 change", { gain, low, high })));
 }
 
@@ -138,6 +139,17 @@ function expected({ now, then, p50, p95, throughput, gain, gain_interval: { low,
 
 function legend(one, other) {
   return el("p", { class: "pair-legend" }, el("i", { class: "bar-now", "aria-hidden": "true" }), one, el("i", { class: "bar-then", "aria-hidden": "true" }), other);
+}
+
+const PART_NAMES = { queue: "waiting for a slot or a connection", waiting: "waiting for an upstream, or before asking again", failed: "attempts that failed", first: "the upstream, up to the first byte", rest: "the rest of the answer", gateway: "the gateway itself" };
+
+/** The first split: a sentence, and a bar for each part that is there. */
+function splitRows({ text, parts }) {
+  const shown = parts.filter(({ share, gap }) => share >= 0.005 || Math.abs(gap) >= 0.05);
+  const percent = (value) => `${Math.round(value * 100)}%`;
+  const head = el("tr", {}, el("th", { scope: "col" }, "part"), el("th", { scope: "col", class: "number" }, "of their time"), el("th", { scope: "col", class: "number" }, "of what makes them slow"));
+  const rows = shown.map(({ part: name, share, gap }) => el("tr", {}, el("th", { scope: "row" }, PART_NAMES[name] ?? name), el("td", { class: "number" }, percent(share)), el("td", { class: "number" }, percent(gap))));
+  return [el("p", {}, `${text[0].toUpperCase()}${text.slice(1)}.`), el("div", { class: "table-frame" }, el("table", { class: "split" }, el("thead", {}, head), el("tbody", {}, ...rows)))];
 }
 
 function part(title, ...children) {

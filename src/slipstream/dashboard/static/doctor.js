@@ -120,12 +120,19 @@ function confirm(cause, since) {
   $("confirm").showModal();
 }
 
+function verifyBy() {
+  const live = $("verify-by").value === "live";
+  $("confirm-live").hidden = !live;
+  $("confirm-replay").hidden = live;
+  $("seconds").value = live ? 300 : 60;
+}
+
 function apply(event) {
   event.preventDefault();
   $("confirm").close();
   const { cause, since } = chosen;
   $("verified").replaceChildren();
-  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), expect: cause.advice.fix.setting });
+  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), verify_by: $("verify-by").value, expect: cause.advice.fix.setting });
   scrollTo({ top: 0 });
 }
 
@@ -149,6 +156,7 @@ async function begin() {
   }));
   $("confirm-no").addEventListener("click", () => $("confirm").close());
   $("confirm-form").addEventListener("submit", apply);
+  $("verify-by").addEventListener("change", verifyBy);
   showLedger();
   if (asked === since) await look();
   else await follow();
