@@ -42,6 +42,7 @@ def take(server: Serving, name: str, folder: Path, verify: int) -> None:
         page.goto(server.url + "/doctor?since=15m")
         page.locator(".verdict h2").wait_for(timeout=LONG_MS)
         page.locator(".cause").first.wait_for(timeout=LONG_MS)
+        page.wait_for_timeout(500)  # buttons fade into their colours
         page.screenshot(path=folder / f"doctor-{name}.png")
         page.locator(".id-link").first.click()
         page.locator(".evidence .wf").first.wait_for()
