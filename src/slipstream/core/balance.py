@@ -140,11 +140,17 @@ class Peers(Generic[T]):
         return max(PROBE_NS_MIN, int(SLOW_FACTOR * statistics.median(usual))) if usual else 0
 
     def _lighter(self, free: Sequence[Endpoint[T]], ask: Ask, now_ns: int) -> Endpoint[T]:
-        """The less loaded of two that are drawn by weight; the first drawn where they are alike."""
+        """The less loaded of two that are drawn by weight; the first drawn where they are alike.
+
+        One of less weight than the first is looked at only as often as its weight is less: idle, it would
+        otherwise get whatever comes while the first has anything to do.
+        """
         if len(free) == 1:
             return free[0]
         first = self._draw(free)
         second = self._draw([each for each in free if each is not first])
+        if second.weight < first.weight and self._chance() * first.weight >= second.weight:
+            return first
         one, other = first.paces[ask.streamed], second.paces[ask.streamed]
         ratio = 1.0
         if one.estimate_ns and other.estimate_ns:
