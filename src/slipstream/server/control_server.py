@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _CLOSE_SECONDS = 1
+_UVICORN = ("uvicorn", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off")
+"""It imports the last two when it begins to serve."""
 
 
 class ControlServer:
@@ -19,11 +22,16 @@ class ControlServer:
 
     Args:
         listener: a listening socket; closed by `aclose`.
-        make_app: builds what is served, once.
+        make_app: builds what is served, once, on the loop.
+        needs: modules that `make_app` imports; loaded in a thread before it is called, because that takes up
+            to half a second in which the loop has to go on.
     """
 
-    def __init__(self, listener: socket.socket, make_app: "Callable[[], Starlette]") -> None:
+    def __init__(
+        self, listener: socket.socket, make_app: "Callable[[], Starlette]", *, needs: Sequence[str]
+    ) -> None:
         self._listener = listener
+        self._needs = needs
         self._make_app = make_app
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
@@ -32,16 +40,27 @@ class ControlServer:
 
     def _begin(self) -> None:
         self._loop.remove_reader(self._listener)
+        self._task = self._loop.create_task(self._serve(), name="control server")
+
+    async def _serve(self) -> None:
+        await asyncio.to_thread(self._load)
         self._server = _server(self._make_app())
-        self._task = self._loop.create_task(self._server.serve(sockets=[self._listener]))
+        await self._server.serve(sockets=[self._listener])
+
+    def _load(self) -> None:
+        for name in (*_UVICORN, *self._needs):
+            importlib.import_module(name)
 
     async def aclose(self) -> None:
         """Answer what runs for at most a second, then close."""
-        if self._server is not None and self._task is not None:
+        if self._task is None:
+            self._loop.remove_reader(self._listener)
+        elif self._server is None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        else:
             self._server.should_exit = True
             await self._task
-        else:
-            self._loop.remove_reader(self._listener)
         self._listener.close()
 
 

@@ -68,6 +68,21 @@ class Announcement(msgspec.Struct, frozen=True):
     """How far the embedded model is; None where it is off."""
 
 
+_PAGES = (
+    "importlib.resources.readers",
+    "slipstream.dashboard.feed",
+    "slipstream.dashboard.pages",
+    "slipstream.gateway.admin_api",
+    "slipstream.gateway.alerts_api",
+    "slipstream.gateway.doctor_api",
+    "slipstream.gateway.metrics_api",
+    "slipstream.gateway.profiling_api",
+    "slipstream.gateway.prometheus",
+    "slipstream.server.board",
+)
+"""What `_control_app` imports; loaded off the loop."""
+
+
 class Supervisor:
     """One `slipstream serve`.
 
@@ -195,7 +210,7 @@ class Supervisor:
             self._recorder,
             resources=lambda: ResourceRows(folder=paths.data_folder(settings)),
         )
-        control = ControlServer(listener, self._control_app)
+        control = ControlServer(listener, self._control_app, needs=_PAGES)
         parts.push_async_callback(control.aclose)
         self._ending = parts.enter_context(contextlib.ExitStack())
         self._ending.callback(self._measuring.live.close)
