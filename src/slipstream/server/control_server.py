@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,8 +12,6 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _CLOSE_SECONDS = 1
-_UVICORN = ("uvicorn", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.off")
-"""It imports the last two when it begins to serve."""
 
 
 class ControlServer:
@@ -22,17 +19,13 @@ class ControlServer:
 
     Args:
         listener: a listening socket; closed by `aclose`.
-        make_app: builds what is served, once, on the loop.
-        needs: modules that `make_app` imports; loaded in a thread before it is called, because that takes up
-            to half a second in which the loop has to go on.
+        load: imports what is served, and returns what builds it. Called once, in a thread, because that takes
+            up to half a second in which the loop has to go on; the building is done on the loop.
     """
 
-    def __init__(
-        self, listener: socket.socket, make_app: "Callable[[], Starlette]", *, needs: Sequence[str]
-    ) -> None:
+    def __init__(self, listener: socket.socket, load: "Callable[[], Callable[[], Starlette]]") -> None:
         self._listener = listener
-        self._needs = needs
-        self._make_app = make_app
+        self._load = load
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -43,13 +36,10 @@ class ControlServer:
         self._task = self._loop.create_task(self._serve(), name="control server")
 
     async def _serve(self) -> None:
-        await asyncio.to_thread(self._load)
-        self._server = _server(self._make_app())
+        await asyncio.to_thread(_load_uvicorn)
+        make_app = await asyncio.to_thread(self._load)
+        self._server = _server(make_app())
         await self._server.serve(sockets=[self._listener])
-
-    def _load(self) -> None:
-        for name in (*_UVICORN, *self._needs):
-            importlib.import_module(name)
 
     async def aclose(self) -> None:
         """Answer what runs for at most a second, then close."""
@@ -62,6 +52,14 @@ class ControlServer:
             self._server.should_exit = True
             await self._task
         self._listener.close()
+
+
+def _load_uvicorn() -> None:
+    """With what it imports only when it begins to serve, and pages when they are first read."""
+    import importlib.resources.readers  # noqa: F401
+
+    import uvicorn.lifespan.off
+    import uvicorn.protocols.http.httptools_impl  # noqa: F401
 
 
 def _server(app: "Starlette") -> "uvicorn.Server":
