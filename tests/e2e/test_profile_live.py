@@ -185,7 +185,7 @@ def test_tracemalloc_is_for_those_who_ask(planted: Serving) -> None:
     assert "memray" not in told
 
 
-def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
+def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: Path) -> None:
     """After one slow request in ten the step with the fault is what makes requests slow; its waterfall shows it."""
     began = time.time()
     for at in range(30):
@@ -193,9 +193,13 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
     slow = max(
         planted.json("/_slipstream/dashboard/requests?limit=30")["data"], key=lambda each: each["duration_ns"]
     )
-    told = run(planted, "request", slow["id"])
+    chrome, otlp = tmp_path / "chrome.json", tmp_path / "otlp.json"
+    told = run(planted, "request", slow["id"], "--chrome", str(chrome), "--otlp", str(otlp))
 
     assert "█" in next(line for line in told.splitlines() if line.strip().startswith("read"))
+    assert "read" in {each["name"] for each in msgspec.json.decode(chrome.read_bytes())["traceEvents"]}
+    spans = msgspec.json.decode(otlp.read_bytes())["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert {"read", "relay"} <= {each["name"] for each in spans}
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
     deadline = time.monotonic() + 20

@@ -267,6 +267,19 @@ def test_without_a_window_it_only_reads_the_size() -> None:
     assert not tracemalloc.is_tracing()
 
 
+def test_a_forked_process_tells_of_itself() -> None:
+    """A profiler that was used before the fork sees the child's size, not the parent's."""
+    program = (
+        "import os; from slipstream.profiling import MemoryProfiler\n"
+        "profiler = MemoryProfiler(); before = profiler.profile_memory().rss_bytes\n"
+        "child = os.fork()\n"
+        "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "held = bytearray(b'x' * 200_000_000); now = profiler.profile_memory()\n"
+        "os._exit(0 if now.rss_bytes > before + 100_000_000 and now.trend is None else 1)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
 def test_growth_is_told_from_noise() -> None:
     """A steady rise grows; a scatter around a level does not."""
     rising = trend(sizes(*(100 * MB + at * MB + (at % 3) * 1000 for at in range(30))))

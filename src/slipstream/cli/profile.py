@@ -39,6 +39,13 @@ collapsed_option = click.option(
     "--collapsed", type=click.Path(path_type=Path, dir_okay=False), help="Write collapsed stacks."
 )
 
+chrome_option = click.option(
+    "--chrome", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace for Chrome and Perfetto."
+)
+otlp_option = click.option(
+    "--otlp", type=click.Path(path_type=Path, dir_okay=False), help="Write OTLP/JSON for a collector."
+)
+
 
 @click.group(name="profile", short_help="Show where a running server's time and memory go.")
 def profile() -> None:
@@ -133,15 +140,24 @@ def steps(*, minutes: float, model: str, server: str, as_json: bool) -> None:
 @json_option
 @speedscope_option
 @collapsed_option
+@chrome_option
+@otlp_option
 def request(
-    *, request_id: str, server: str, as_json: bool, speedscope: Path | None, collapsed: Path | None
+    *,
+    request_id: str,
+    server: str,
+    as_json: bool,
+    speedscope: Path | None,
+    collapsed: Path | None,
+    chrome: Path | None,
+    otlp: Path | None,
 ) -> None:
     """Draw the waterfall of a recorded request: every step where its time lies."""
     import urllib.parse
 
     from slipstream.cli.profile_view import request_text
     from slipstream.core.record import record_from_json
-    from slipstream.profiling.exports import to_collapsed, to_speedscope
+    from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
     from slipstream.profiling.recorded import trace_of
 
     body = _ask(_found(server), "GET", f"requests/{urllib.parse.quote(request_id, safe='')}")
@@ -152,6 +168,8 @@ def request(
     trace = trace_of(record)
     _write(speedscope, lambda: to_speedscope([trace], record.id))
     _write(collapsed, lambda: to_collapsed([trace]).encode())
+    _write(chrome, lambda: to_chrome_trace([trace]))
+    _write(otlp, lambda: to_otlp([trace]))
     click.echo(request_text(record, trace))
 
 

@@ -8,6 +8,7 @@ measured and told.
 
 import asyncio
 import gc
+import os
 import threading
 import time
 from collections import deque
@@ -153,7 +154,8 @@ class MemoryProfiler:
 
     def _sized(self) -> tuple[Size, ...]:
         with self._lock:
-            if self._process is None:
+            if self._process is None or self._process.pid != os.getpid():  # forked since
+                self._sizes.clear()
                 import psutil
 
                 self._process = psutil.Process()
