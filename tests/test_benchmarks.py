@@ -48,3 +48,13 @@ def test_published_tables_are_the_measured_ones(report: object) -> None:
     """docs/benchmarks.md and the README hold what the last run of the gateway's benchmark found."""
     assert between("docs/benchmarks.md", report.PAGE_MARKS) == report.markdown(RESULT)
     assert between("README.md", report.README_MARKS) == report.summary(RESULT)
+
+
+def test_the_published_cost_of_memory_windows_is_the_measured_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/benchmarks.md and the README hold what the last run found."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    import memory_windows
+
+    for page in ("docs/benchmarks.md", "README.md"):
+        told = between(page, ("<!-- memory windows -->\n", "\n<!-- end -->"))
+        assert told == memory_windows.said(json.loads(memory_windows.RESULT.read_text()))

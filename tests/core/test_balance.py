@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream.core.balance import BUSIER, BUSIER_SLACK, Ask, Peers
+from slipstream.core.balance import BUSIER, BUSIER_SLACK, Ask, Peers, Pick
 from slipstream.core.health import Endpoint, Visit
 
 SECOND = 1_000_000_000
@@ -72,6 +72,20 @@ def test_weights_hold_under_load_and_without() -> None:
         idle[pick.endpoint.what] += 1
 
     assert idle["0"] == pytest.approx(1500, abs=80)
+
+
+def test_a_small_weight_holds_while_the_other_is_busy() -> None:
+    """100 : 1 with two requests always under way: whoever is idle is not preferred for that alone."""
+    made, chosen = endpoints(2, 1.0, 0.01), Counter[str]()
+    group = peers(made)
+    visits = [Pick(made[0]).begin(0, streamed=True) for _ in range(2)]
+    for number in range(2000):
+        pick = group.choose(number * SECOND, made, Ask(streamed=True))
+        assert pick is not None
+        chosen[pick.endpoint.what] += 1
+
+    assert len(visits) == 2
+    assert chosen["1"] < 60
 
 
 def test_a_slow_one_gets_less_and_is_tried_again() -> None:

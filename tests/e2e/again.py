@@ -6,11 +6,11 @@ from e2e.serving import Serving
 
 
 class Asking:
-    """Asks the same prompt again and again beside the test."""
+    """Asks the same prompt again and again beside the test; `fields` are added to each request."""
 
-    def __init__(self, server: Serving, prompt: str) -> None:
+    def __init__(self, server: Serving, prompt: str, **fields: object) -> None:
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(server, prompt))
+        self._thread = threading.Thread(target=self._run, args=(server, prompt, fields))
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -19,6 +19,6 @@ class Asking:
         self._over.set()
         self._thread.join()
 
-    def _run(self, server: Serving, prompt: str) -> None:
+    def _run(self, server: Serving, prompt: str, fields: dict[str, object]) -> None:
         while not self._over.is_set():
-            server.ask(prompt)
+            server.ask(prompt, **fields)

@@ -21,6 +21,9 @@ SIMULATED = {
     "SLIPSTREAM__SERVER__WORKERS": "1",
 }
 
+SHORT = 4
+"""Tokens of an answer: the model is not what is looked for."""
+
 
 def line_of(mark: str) -> int:
     """The number of the line of the planted server that carries a comment."""
@@ -34,6 +37,23 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     with serving(tmp_path_factory.mktemp("planted"), program=(str(PLANTED),), **SIMULATED) as server:
         server.ask("Hello")
         yield server
+
+
+@pytest.fixture(scope="module")
+def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with planted faults and the embedded model."""
+    folder = tmp_path_factory.mktemp("assistant")
+    with serving(folder, program=(str(PLANTED),), SLIPSTREAM__SERVER__WORKERS="1") as server:
+        server.ask("Hello", max_tokens=SHORT)
+        yield server
+
+
+@pytest.fixture(params=["planted", pytest.param("assistant", marks=pytest.mark.model)])
+def either(request: pytest.FixtureRequest) -> Serving:
+    """The one, and the other."""
+    server = request.getfixturevalue(request.param)
+    assert isinstance(server, Serving)
+    return server
 
 
 def run(server: Serving, *arguments: str) -> str:
@@ -72,12 +92,12 @@ def stalls(server: Serving, function: str) -> list[dict[str, object]]:
     ],
 )
 def test_a_stall_is_blamed_on_its_line_and_request(
-    planted: Serving, prompt: str, function: str, line: int | None
+    either: Serving, prompt: str, function: str, line: int | None
 ) -> None:
     """Whoever holds the loop up is named, with the request it worked for and those whom it delayed."""
-    with Asking(planted, "Hello"), Asking(planted, "Hello again"):
-        planted.ask(prompt)
-    worst = max(stalls(planted, function), key=lambda each: each["seconds"])
+    with Asking(either, "Hello", max_tokens=SHORT), Asking(either, "Hello again", max_tokens=SHORT):
+        either.ask(prompt, max_tokens=SHORT)
+    worst = max(stalls(either, function), key=lambda each: each["seconds"])
 
     assert worst["process"] == "worker 0"
     assert worst["where"]["file"] == str(PLANTED)
@@ -85,18 +105,18 @@ def test_a_stall_is_blamed_on_its_line_and_request(
         assert worst["where"]["line"] == line
     assert worst["seconds"] > 0.3
     assert worst["others"] >= 1
-    record = planted.record(worst["request"])
+    record = either.record(worst["request"])
     read = next(step for step in record["steps"] if step["name"] == "read")
     assert read["duration_ns"] > 0.5e9 * worst["seconds"]
-    assert function in run(planted, "stalls")
-    assert worst["request"] in run(planted, "stalls")
+    assert function in run(either, "stalls")
+    assert worst["request"] in run(either, "stalls")
 
 
-def test_a_burner_is_named_by_the_cpu_profile(planted: Serving, tmp_path: Path) -> None:
+def test_a_burner_is_named_by_the_cpu_profile(either: Serving, tmp_path: Path) -> None:
     """`slipstream profile cpu` puts the planted line first, in the worker and not in the supervisor."""
     flame, stacks = tmp_path / "cpu.json", tmp_path / "cpu.txt"
-    with Asking(planted, "planted burner"):
-        told = run(planted, "cpu", "--seconds", "2", "--speedscope", str(flame), "--collapsed", str(stacks))
+    with Asking(either, "planted burner", max_tokens=SHORT):
+        told = run(either, "cpu", "--seconds", "2", "--speedscope", str(flame), "--collapsed", str(stacks))
     first = told.splitlines()[2]
 
     assert first.startswith("burn_in_python (e2e/planted_server.py)")
@@ -110,10 +130,10 @@ def test_a_burner_is_named_by_the_cpu_profile(planted: Serving, tmp_path: Path) 
     assert {"burn_in_python", "worker 0"} <= {frame["name"] for frame in frames}
 
 
-def test_samples_carry_the_request_that_ran(planted: Serving) -> None:
+def test_samples_carry_the_request_that_ran(either: Serving) -> None:
     """The tag of the burner's samples is the id of a recorded request."""
-    with Asking(planted, "planted burner"):
-        told = msgspec.json.decode(run(planted, "cpu", "--seconds", "1", "--json"))
+    with Asking(either, "planted burner", max_tokens=SHORT):
+        told = msgspec.json.decode(run(either, "cpu", "--seconds", "1", "--json"))
     worker = next(each for each in told["processes"] if each["process"] == "worker 0")["cpu"]
     tags = {
         tag
@@ -122,22 +142,50 @@ def test_samples_carry_the_request_that_ran(planted: Serving) -> None:
     }
 
     assert tags
-    assert all(planted.record(tag)["model"] == "sim" for tag in tags if tag)
+    model = "sim" if SIMULATED.keys() <= either.environ.keys() else "smollm2-135m-instruct"
+    assert all(either.record(tag)["model"] == model for tag in tags if tag)
     assert any(tags)
 
 
-def test_a_leak_is_named_by_the_memory_profile(planted: Serving) -> None:
-    """The line that keeps what nobody asks for grows most, and is a suspect."""
+def test_a_holder_is_named_by_the_cpu_profile(either: Serving) -> None:
+    """A call into C during which nobody could look weighs its whole time, at its own line."""
+    with Asking(either, "planted holder", max_tokens=SHORT):
+        told = run(either, "cpu", "--seconds", "3")
+
+    assert told.splitlines()[2].startswith("hold_the_lock (e2e/planted_server.py)")
+    assert f"planted_server.py:{line_of('holder')}" in told
+
+
+def test_a_leak_is_named_by_the_memory_profile(either: Serving) -> None:
+    """The line that keeps what nobody asks for grows most, and is the leak suspect, with the way to it."""
+    with Asking(either, "planted leak", max_tokens=SHORT):
+        told = run(either, "memory", "--seconds", "4")
+    worker, supervisor = told[told.index("worker 0") :].split("supervisor (pid ")
+    place = f"planted_server.py:{line_of('leak')}"
+    grown = [line for line in worker.splitlines() if "B in " in line]
+    suspects = [line for line in told.splitlines() if line.startswith("leak suspect: ")]
+
+    assert grown[0].endswith(place)
+    assert suspects[0].startswith(f"leak suspect: e2e/{place}, ")
+    assert "      faulty (e2e/planted_server.py:" in worker
+    assert place not in supervisor
+    for process in (worker, supervisor):
+        assert "allocations by memray" in process
+        assert "times slower" in process
+
+
+def test_tracemalloc_is_for_those_who_ask(planted: Serving) -> None:
+    """It finds the same, in every process, and says what it costs."""
     with Asking(planted, "planted leak"):
-        told = run(planted, "memory", "--seconds", "2")
-    worker = told[told.index("worker 0") :]
-    grown = [line for line in worker.splitlines() if " blocks " in line]
+        told = run(planted, "memory", "--seconds", "2", "--by", "tracemalloc")
+    grown = [line for line in told.splitlines() if "B in " in line]
 
     assert grown[0].endswith(f"planted_server.py:{line_of('leak')}")
-    assert "supervisor" in told
+    assert told.count("allocations by tracemalloc") == 2
+    assert "memray" not in told
 
 
-def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
+def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: Path) -> None:
     """After one slow request in ten the step with the fault is what makes requests slow; its waterfall shows it."""
     began = time.time()
     for at in range(30):
@@ -145,9 +193,13 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving) -> None:
     slow = max(
         planted.json("/_slipstream/dashboard/requests?limit=30")["data"], key=lambda each: each["duration_ns"]
     )
-    told = run(planted, "request", slow["id"])
+    chrome, otlp = tmp_path / "chrome.json", tmp_path / "otlp.json"
+    told = run(planted, "request", slow["id"], "--chrome", str(chrome), "--otlp", str(otlp))
 
     assert "█" in next(line for line in told.splitlines() if line.strip().startswith("read"))
+    assert "read" in {each["name"] for each in msgspec.json.decode(chrome.read_bytes())["traceEvents"]}
+    spans = msgspec.json.decode(otlp.read_bytes())["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert {"read", "relay"} <= {each["name"] for each in spans}
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
     deadline = time.monotonic() + 20

@@ -25,6 +25,7 @@ class Told(Struct):
     what: str
     where: RecordFilter | None = None
     seconds: float = 0.0
+    by: str | None = None
 
 
 class Desk:
@@ -39,8 +40,8 @@ class Desk:
     def last(self, what: str) -> Told | None:
         return Told("last") if what == "cpu" else None
 
-    async def profile(self, what: str, seconds: float) -> Told:
-        return Told(what, seconds=seconds)
+    async def profile(self, what: str, seconds: float, *, by: str | None) -> Told:
+        return Told(what, seconds=seconds, by=by)
 
     async def steps(self, where: RecordFilter) -> Told:
         return Told("steps", where)
@@ -88,11 +89,20 @@ def test_a_profile_is_asked_for_by_kind_and_time() -> None:
     """Both reach the desk as they are; without a time it is ten seconds."""
     assert ask("POST", "profile", body=b'{"what":"memory","seconds":2.5}')[1]["seconds"] == 2.5
     assert ask("POST", "profile", body=b'{"what":"cpu"}')[1]["seconds"] == 10.0
+    assert ask("POST", "profile", body=b'{"what":"memory","by":"tracemalloc"}')[1]["by"] == "tracemalloc"
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"\xff", b'{"what":"disk"}', b'{"what":"cpu","seconds":"x"}', b'{"what":"cpu","x":1}'],
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b'{"what":"disk"}',
+        b'{"what":"cpu","seconds":"x"}',
+        b'{"what":"cpu","x":1}',
+        b'{"what":"memory","by":"magic"}',
+    ],
 )
 def test_what_asks_for_no_profile_is_refused(body: bytes) -> None:
     """Nothing is profiled by mistake."""

@@ -8,12 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
 from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, OTHER, SPANS_MAX
 from slipstream.profiling import ResponseTimeProfiler
-from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_speedscope
+from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
 from slipstream.profiling.rendering import waterfall
 
 
@@ -363,6 +365,16 @@ def test_exports_hold_every_step() -> None:
     assert len(events) == 4
     lanes = {event["name"]: event["tid"] for event in events}
     assert lanes["left"] != lanes["right"]
+
+    told = ParseDict(json.loads(to_otlp(traces, "mine")), TracesData()).resource_spans[0]
+    assert told.resource.attributes[0].value.string_value == "mine"
+    spans = {span.name: span for span in told.scope_spans[0].spans}
+    root = next(span for span in spans.values() if not span.parent_span_id)
+    assert {span.parent_span_id for span in spans.values()} == {b"", root.span_id}
+    assert len({span.trace_id for span in spans.values()}) == 1
+    assert set(spans) >= {"a;b", "left", "right"}
+    assert abs(root.end_time_unix_nano - time.time_ns()) < 60e9
+    assert all(span.start_time_unix_nano <= span.end_time_unix_nano for span in spans.values())
 
     lines = to_collapsed(traces).splitlines()
     assert any("a:b" in line for line in lines)

@@ -18,6 +18,8 @@ T = TypeVar("T")
 BAR_WIDTH = 30
 EXTRA_SECONDS = 30.0
 """For the answer, on top of the time that is looked."""
+READ_SECONDS = 60.0
+"""For allocations on top of that: they are read from a file."""
 
 server_option = click.option(
     "--server", default="", metavar="URL", help="Live server to use, by URL or process id."
@@ -37,6 +39,13 @@ collapsed_option = click.option(
     "--collapsed", type=click.Path(path_type=Path, dir_okay=False), help="Write collapsed stacks."
 )
 
+chrome_option = click.option(
+    "--chrome", type=click.Path(path_type=Path, dir_okay=False), help="Write a trace for Chrome and Perfetto."
+)
+otlp_option = click.option(
+    "--otlp", type=click.Path(path_type=Path, dir_okay=False), help="Write OTLP/JSON for a collector."
+)
+
 
 @click.group(name="profile", short_help="Show where a running server's time and memory go.")
 def profile() -> None:
@@ -44,7 +53,7 @@ def profile() -> None:
 
     \b
     slipstream profile cpu --seconds 10       stacks of every worker and the supervisor
-    slipstream profile memory                 size, trend, growth by line
+    slipstream profile memory                 size, trend, growth by line, leak suspects
     slipstream profile steps --minutes 15     steps of recorded requests, and what makes slow ones slow
     slipstream profile request ID             the waterfall of one request
     slipstream profile stalls                 what held an event loop up
@@ -79,13 +88,22 @@ def cpu(
 
 @profile.command()
 @seconds_option
+@click.option(
+    "--by",
+    type=click.Choice(["memray", "memray-objects", "tracemalloc"]),
+    help="What takes allocations down. memray (where installed): cheap, small objects by the 1 MB.  "
+    "memray-objects: every object, several times slower.  tracemalloc: slowest, needs nothing installed.",
+)
 @server_option
 @json_option
-def memory(*, seconds: float, server: str, as_json: bool) -> None:
-    """Trace the allocations of every process for some seconds; what that costs is told."""
+def memory(*, seconds: float, by: str | None, server: str, as_json: bool) -> None:
+    """Take down the allocations of every process for some seconds: growth by line, and leak suspects.
+
+    What that cost is told.
+    """
     from slipstream.cli.profile_view import told
 
-    body = _profile(server, "memory", seconds)
+    body = _profile(server, "memory", seconds, by=by)
     if as_json:
         click.echo(body)
         return
@@ -122,15 +140,24 @@ def steps(*, minutes: float, model: str, server: str, as_json: bool) -> None:
 @json_option
 @speedscope_option
 @collapsed_option
+@chrome_option
+@otlp_option
 def request(
-    *, request_id: str, server: str, as_json: bool, speedscope: Path | None, collapsed: Path | None
+    *,
+    request_id: str,
+    server: str,
+    as_json: bool,
+    speedscope: Path | None,
+    collapsed: Path | None,
+    chrome: Path | None,
+    otlp: Path | None,
 ) -> None:
     """Draw the waterfall of a recorded request: every step where its time lies."""
     import urllib.parse
 
     from slipstream.cli.profile_view import request_text
     from slipstream.core.record import record_from_json
-    from slipstream.profiling.exports import to_collapsed, to_speedscope
+    from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
     from slipstream.profiling.recorded import trace_of
 
     body = _ask(_found(server), "GET", f"requests/{urllib.parse.quote(request_id, safe='')}")
@@ -141,6 +168,8 @@ def request(
     trace = trace_of(record)
     _write(speedscope, lambda: to_speedscope([trace], record.id))
     _write(collapsed, lambda: to_collapsed([trace]).encode())
+    _write(chrome, lambda: to_chrome_trace([trace]))
+    _write(otlp, lambda: to_otlp([trace]))
     click.echo(request_text(record, trace))
 
 
@@ -168,11 +197,12 @@ def use(*, server: str, as_json: bool) -> None:
     click.echo(body if as_json else "\n".join(use_lines(_understood(body, UseList).rows)))
 
 
-def _profile(server: str, what: str, seconds: float) -> bytes:
+def _profile(server: str, what: str, seconds: float, *, by: str | None = None) -> bytes:
     found = _found(server)
-    asked = {"what": what, "seconds": seconds}
+    asked = {"what": what, "seconds": seconds, "by": by}
+    extra = EXTRA_SECONDS + (READ_SECONDS if what == "memory" else 0)
     with _progress(f"{what} profile", seconds):
-        return _ask(found, "POST", "profile", asked, seconds=seconds + EXTRA_SECONDS)
+        return _ask(found, "POST", "profile", asked, seconds=seconds + extra)
 
 
 def _found(server: str) -> "LiveServer":

@@ -18,13 +18,15 @@ PREFIX = "/_slipstream"
 BODY_BYTES_MAX = 4096
 _HOW = 'Such as {"what": "cpu", "seconds": 10}.'
 What = Literal["cpu", "memory"]
+By = Literal["memray", "memray-objects", "tracemalloc"]
 
 
 class ProfileBody(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which profile, and for how many seconds."""
+    """Which profile, for how many seconds, and what takes allocations down."""
 
     what: What
     seconds: float = 10.0
+    by: By | None = None
 
 
 class Desk(Protocol):
@@ -42,7 +44,7 @@ class Desk(Protocol):
         """The last profile, None before the first one."""
         ...
 
-    def profile(self, what: What, seconds: float) -> Awaitable[Struct]:
+    def profile(self, what: What, seconds: float, *, by: By | None) -> Awaitable[Struct]:
         """A new one."""
         ...
 
@@ -97,7 +99,7 @@ class _Routes:
             asked = msgspec.json.decode(body, type=ProfileBody)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise BadRequest(f"This asks for no profile: {error}.", hint=_HOW) from None
-        return json_response(await self._desk.profile(asked.what, asked.seconds))
+        return json_response(await self._desk.profile(asked.what, asked.seconds, by=asked.by))
 
     async def steps(self, request: Request) -> Response:
         asked = request.query_params

@@ -1,29 +1,42 @@
 """Where this process's memory goes: its size and trend always, growth by line while it is asked for.
 
-The size is one read of /proc and costs microseconds. Lines need `tracemalloc`, which makes programs that
-allocate much slower by a factor of 10 and more; so it runs only in a window that is asked for, and its cost
-in this very program is measured and told.
+The size is one read of /proc and costs microseconds. Lines are taken down in a window that is asked for:
+through memray where it is installed, through `tracemalloc` only on demand, because it makes programs that
+allocate slower by a factor of 10 and more (docs/decisions/0026). What it costs in this very program is
+measured and told.
 """
 
 import asyncio
 import gc
+import os
 import threading
 import time
-import tracemalloc
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
-from slipstream.profiling.memory_profile import Growth, MemoryProfile, Size, cost_of_tracing, trend
+from slipstream.profiling.memory_profile import PARTS, By, MemoryProfile, Seen, Size, suspects, trend
 
 if TYPE_CHECKING:
     import psutil
 
+    from slipstream.profiling.memory_windows import Window
+
+FILE_BYTES_MAX = 64_000_000
+"""Of memray's file: a window ends early when it fills more. Reading so much takes some 5 s of one core."""
 SIZES_MAX = 512
 """Sizes that are remembered for the trend."""
-LINES_MAX = 25
 SECONDS_MAX = 3_600.0
+LOOK_SECONDS = 0.05
+"""How often it is looked whether a window must end early."""
+NO_MEMRAY = (
+    "No lines: memray is not installed (pip install 'slipstream[profiling]'). "
+    'by="tracemalloc" works without, and slows what allocates by a factor of 10 and more.'
+)
 
 
 class MemoryProfiler:
@@ -33,9 +46,14 @@ class MemoryProfiler:
     memory_profiler.profile_memory()              # size now, trend since the first call
     print(memory_profiler.profile_memory(seconds=10))   # and what grew meanwhile, by line
     ```
+
+    Args:
+        file_bytes_max: memray writes what it sees into a file in a private folder, which is removed in any
+            case; a window whose file grows beyond so many bytes ends early, and says so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, file_bytes_max: int = FILE_BYTES_MAX) -> None:
+        self._file_bytes_max = file_bytes_max
         self._sizes: deque[Size] = deque(maxlen=SIZES_MAX)
         self._lock = threading.Lock()
         self._process: psutil.Process | None = None
@@ -44,15 +62,21 @@ class MemoryProfiler:
         """Take down the size now, for the trend: once a second is enough, and costs 20 us."""
         self._sized()
 
-    def profile_memory(self, seconds: float | None = None) -> MemoryProfile:
+    def profile_memory(self, seconds: float | None = None, *, by: By | None = None) -> MemoryProfile:
         """The size of this process, and its trend over the calls of this method.
 
         Args:
-            seconds: watch allocations by line for so long; blocks, and slows the program meanwhile. In a
-                coroutine: `await aprofile_memory(seconds)`. None: returns at once.
+            seconds: take down allocations by line for so long; blocks meanwhile. In a coroutine:
+                `await aprofile_memory(seconds)`. None: returns at once.
+            by: `memray`: cheap; blocks of 512 bytes and less are seen as the arenas of 1 MB which they fill.
+                `memray-objects`: every object, several times slower. `tracemalloc`: every object of Python,
+                slowest, needs nothing installed. None: memray where it is installed, else no lines.
+
+        Raises `BadRequest` in a coroutine, for a wrong value and while another window is open in this
+        process; `MissingExtra` where memray is asked for and not there.
         """
         if seconds is None:
-            return self._now(())
+            return self._now()
         _check(seconds)
         try:
             asyncio.get_running_loop()
@@ -63,39 +87,75 @@ class MemoryProfiler:
                 "profile_memory(seconds=…) would stop the event loop for that long.",
                 hint="`await memory_profiler.aprofile_memory(seconds)`, or leave `seconds` out.",
             )
-        window = _Window()
-        try:
+        by = by or _best()
+        if by is None:
             time.sleep(seconds)
+            return self._now(note=NO_MEMRAY)
+        looking = self._open(by, seconds)
+        try:
+            for rest in looking.waits():
+                time.sleep(rest)
+            looking.stop()
+            return self._now(looking, looking.window.read())
         finally:
-            window.end()
-        return self._now(window.growth, window.cost)
+            looking.window.end()
 
-    async def aprofile_memory(self, seconds: float) -> MemoryProfile:
+    async def aprofile_memory(self, seconds: float, *, by: By | None = None) -> MemoryProfile:
         """The same for coroutines: the loop goes on meanwhile."""
         _check(seconds)
-        window = _Window()
-        try:
+        by = by or _best()
+        if by is None:
             await asyncio.sleep(seconds)
+            return self._now(note=NO_MEMRAY)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, by, seconds))
+        try:
+            looking = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_end_when_open)
+            raise
+        try:
+            for rest in looking.waits():
+                await asyncio.sleep(rest)
+            await asyncio.to_thread(looking.stop)
+            return self._now(looking, await asyncio.to_thread(looking.window.read))
         finally:
-            window.end()
-        return self._now(window.growth, window.cost)
+            looking.window.end()
 
-    def _now(self, growth: tuple[Growth, ...], cost: float | None = None) -> MemoryProfile:
+    def _open(self, by: By, seconds: float) -> "_Looking":
+        from slipstream.profiling.memory_windows import open_window  # late: most processes never do
+
+        return _Looking(by, seconds, open_window(by, seconds, file_bytes_max=self._file_bytes_max))
+
+    def _now(
+        self, looking: "_Looking | None" = None, seen: Seen | None = None, note: str = ""
+    ) -> MemoryProfile:
         sizes = self._sized()
         size = sizes[-1]
-        return MemoryProfile(
+        plain = MemoryProfile(
             rss_bytes=size.rss_bytes,
             virtual_bytes=size.virtual_bytes,
             peak_bytes=max(each.rss_bytes for each in sizes),
             trend=trend(sizes),
             garbage_objects=sum(gc.get_count()),
-            growth=growth,
-            tracing_cost=cost,
+            note=note,
+        )
+        if looking is None or seen is None:
+            return plain
+        return msgspec.structs.replace(
+            plain,
+            growth=seen.kept,
+            suspects=suspects(seen.kept),
+            peak=seen.peak,
+            by=looking.by,
+            window_seconds=looking.seconds,
+            tracing_cost=looking.window.cost,
+            note=looking.note,
         )
 
     def _sized(self) -> tuple[Size, ...]:
         with self._lock:
-            if self._process is None:
+            if self._process is None or self._process.pid != os.getpid():  # forked since
+                self._sizes.clear()
                 import psutil
 
                 self._process = psutil.Process()
@@ -104,40 +164,48 @@ class MemoryProfiler:
             return tuple(self._sizes)
 
 
-_TRACING = threading.Lock()
+class _Looking:
+    """A window while it is open: for how long, and whether it ended early."""
+
+    def __init__(self, by: By, seconds: float, window: "Window") -> None:
+        self.by = by
+        self.window = window
+        self.seconds = 0.0
+        self.note = ""
+        self._asked = seconds
+        self._began_ns = clock.monotonic_ns()
+
+    def waits(self) -> Iterator[float]:
+        """Seconds to wait, again and again, until it is over."""
+        part = 1
+        while (rest := self._asked - self._since()) > 0:
+            if why := self.window.full():
+                self.note = f"The window ended after {self._since():.1f} s of {self._asked:g}: {why}."
+                return
+            if self._since() >= self._asked * part / PARTS:
+                part += 1
+                self.window.part_over()
+            yield min(rest, LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """It is over."""
+        self.seconds = self._since()
+        self.window.stop()
+
+    def _since(self) -> float:
+        return (clock.monotonic_ns() - self._began_ns) / 1e9
 
 
-class _Window:
-    """Traces allocations from its making to its `end`. One at a time in a process."""
+def _end_when_open(opening: "asyncio.Future[_Looking]") -> None:
+    """Who asked has gone while the window opened."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().window.end()
 
-    def __init__(self) -> None:
-        if not _TRACING.acquire(blocking=False):
-            raise BadRequest("Allocations are being traced already.", hint="Wait until that profile is done.")
-        self.growth: tuple[Growth, ...] = ()
-        self.cost: float | None = None
-        self._was_tracing = tracemalloc.is_tracing()
-        if not self._was_tracing:
-            self.cost = cost_of_tracing()
-            tracemalloc.start(1)
-        self._before = tracemalloc.take_snapshot()
 
-    def end(self) -> None:
-        """Stop, and work out what grew."""
-        try:
-            gc.collect()
-            after = tracemalloc.take_snapshot()
-        finally:
-            if not self._was_tracing:
-                tracemalloc.stop()
-            _TRACING.release()
-        found = after.compare_to(self._before, "lineno")
-        grown = sorted((each for each in found if each.size_diff > 0), key=lambda each: -each.size_diff)
-        self.growth = tuple(
-            Growth(frame.filename, frame.lineno, each.size_diff, each.count_diff)
-            for each in grown[:LINES_MAX]
-            for frame in each.traceback[:1]
-            if frame.filename not in {tracemalloc.__file__, __file__}
-        )
+def _best() -> By | None:
+    from slipstream.profiling.memory_windows import installed
+
+    return "memray" if installed() else None
 
 
 def _check(seconds: float) -> None:

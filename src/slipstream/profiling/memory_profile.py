@@ -1,15 +1,31 @@
 """What a memory profiler saw, to be read and printed, and how a trend is told from noise."""
 
 import math
-import time
-import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
+from slipstream.profiling.stalls import Place
+
+By = Literal["memray", "memray-objects", "tracemalloc"]
+"""What takes allocations down."""
 TREND_SIZES_MIN = 8
 """Fewer sizes make no trend."""
-_ALLOCATIONS = 20_000
+PARTS = 4
+"""Parts of a window of which it is told in how many a line grew."""
+SUSPECT_PARTS = 3
+SUSPECT_SHARE = 20
+SUSPECT_BYTES = 16_000
+"""Less is told as growth, and suspected of nothing."""
+_SHOWN_LINES = 10
+_SHOWN_STACK = 6
+_SHOWN_PEAK = 5
+_SEES = {
+    "memray": "which sees blocks over 512 bytes one by one and smaller ones as the 1 MB arenas they fill",
+    "memray-objects": "which sees every object",
+    "tracemalloc": "which sees every object of Python",
+}
 
 
 class Size(Struct, frozen=True):
@@ -34,15 +50,34 @@ class Trend(Struct, frozen=True):
 
 
 class Growth(Struct, frozen=True):
-    """What a line has allocated and not let go of in the window."""
+    """What a line has allocated in the window and not let go of; or what it held at the peak.
+
+    Attributes:
+        file, line: the innermost line of the stack that is not of Python's own library; without a file it
+            was code that no Python called.
+        bytes, blocks: how much, in how many blocks.
+        parts: the bytes by when in the window they were allocated, its first quarter first.
+        stack: of the largest part of it, innermost first.
+    """
 
     file: str
     line: int
     bytes: int
     blocks: int
+    parts: tuple[int, ...] = ()
+    stack: tuple[Place, ...] = ()
 
     def __str__(self) -> str:
+        if not self.file:
+            return "code that no Python called"
         return f"{'/'.join(self.file.rsplit('/', 2)[-2:])}:{self.line}"
+
+
+class Seen(Struct, frozen=True):
+    """What a window saw: lines that kept bytes, and what lines held at the peak, largest first."""
+
+    kept: tuple[Growth, ...] = ()
+    peak: tuple[Growth, ...] = ()
 
 
 class MemoryProfile(Struct, frozen=True):
@@ -54,7 +89,14 @@ class MemoryProfile(Struct, frozen=True):
         garbage_objects: objects that the collector has not looked at yet.
         growth: by line, largest first; empty unless a window was asked for. Leaks are among them: what is
             kept on purpose, such as a cache that fills, is too.
-        tracing_cost: how many times slower allocating was in the window; None without one.
+        suspects: leak suspects: lines of `growth` that hold a twentieth of it and 16 kB at least, and to
+            which bytes came in at least three quarters of the window. What was kept once is none.
+        peak: by line what the window's allocations held when they held most; memray only.
+        by: what took the allocations: `memray`, `memray-objects`, `tracemalloc`; empty without a window.
+        window_seconds: how long it looked; None without a window.
+        tracing_cost: how many times slower a piece of work that allocates was in the window, measured in
+            this process; None without one.
+        note: what has to be said of the window: no memray here, or that it ended early.
     """
 
     rss_bytes: int
@@ -62,29 +104,63 @@ class MemoryProfile(Struct, frozen=True):
     peak_bytes: int
     trend: Trend | None
     garbage_objects: int
-    growth: tuple[Growth, ...]
-    tracing_cost: float | None
-
-    @property
-    def suspects(self) -> tuple[Growth, ...]:
-        """Lines that hold at least a tenth of what grew, in blocks that were not let go of."""
-        whole = sum(each.bytes for each in self.growth)
-        return tuple(each for each in self.growth if each.bytes >= whole / 10 and each.blocks > 0)
+    growth: tuple[Growth, ...] = ()
+    suspects: tuple[Growth, ...] = ()
+    peak: tuple[Growth, ...] = ()
+    by: str = ""
+    window_seconds: float | None = None
+    tracing_cost: float | None = None
+    note: str = ""
 
     def __str__(self) -> str:
-        lines = [
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield (
             f"RSS {_mb(self.rss_bytes)}, peak seen {_mb(self.peak_bytes)}, virtual {_mb(self.virtual_bytes)}"
-        ]
+        )
         if self.trend is not None:
             rate, width = self.trend.bytes_per_second * 60, self.trend.interval * 60
             said = "grows" if self.trend.grows else "no growth beyond noise"
-            lines.append(f"{said}: {_mb(rate)}/min ± {_mb(width)} over {self.trend.seconds:.0f} s")
-        if self.growth:
-            lines.append(f"grew in the window (allocating was {self.tracing_cost or 1:.1f} times slower):")
-            lines.extend(
-                f"  {_mb(each.bytes):>10} in {each.blocks:>7} blocks  {each}" for each in self.growth
-            )
-        return "\n".join(lines)
+            yield f"{said}: {_mb(rate)}/min ± {_mb(width)} over {self.trend.seconds:.0f} s"
+        if self.note:
+            yield self.note
+        if self.by and self.window_seconds is not None:
+            cost = f"work that allocates was {self.tracing_cost or 1:.1f} times slower meanwhile"
+            yield f"{self.window_seconds:.1f} s of allocations by {self.by}, {_SEES[self.by]}; {cost}"
+            yield from self._kept(self.window_seconds)
+
+    def _kept(self, seconds: float) -> Iterator[str]:
+        yield "kept at the end of the window:" if self.growth else "nothing was kept at the end of the window"
+        yield from map(_row, self.growth[:_SHOWN_LINES])
+        if len(self.growth) > _SHOWN_LINES:
+            rest = self.growth[_SHOWN_LINES:]
+            yield f"  {_mb(sum(each.bytes for each in rest)):>10} on {len(rest)} lines more"
+        for each in self.suspects:
+            grew = sum(part > 0 for part in each.parts)
+            rate = f"{_mb(each.bytes / seconds)}/s in {grew} of {len(each.parts)} parts of the window"
+            yield f"leak suspect: {each}, {rate}"
+            yield from (f"      {place}" for place in each.stack[:_SHOWN_STACK])
+        if self.growth and not self.suspects:
+            yield "no leak suspect: no line kept more in most parts of the window"
+        if self.peak:
+            yield "held at the peak of the window:"
+            yield from map(_row, self.peak[:_SHOWN_PEAK])
+
+
+def suspects(growth: Sequence[Growth]) -> tuple[Growth, ...]:
+    """The leak suspects among lines that grew: see `MemoryProfile`."""
+    whole = sum(each.bytes for each in growth)
+    return tuple(
+        each
+        for each in growth
+        if each.bytes >= max(whole / SUSPECT_SHARE, SUSPECT_BYTES)
+        and sum(part > 0 for part in each.parts) >= SUSPECT_PARTS
+    )
+
+
+def _row(each: Growth) -> str:
+    return f"  {_mb(each.bytes):>10} in {each.blocks:>7} blocks  {each}"
 
 
 def trend(sizes: Sequence[Size]) -> Trend | None:
@@ -104,23 +180,5 @@ def trend(sizes: Sequence[Size]) -> Trend | None:
     return Trend(slope, 2.0 * error, xs[-1])
 
 
-def cost_of_tracing() -> float:
-    """How many times slower it is to allocate small objects while allocations are traced, here and now."""
-    plain = _allocate()
-    tracemalloc.start(1)
-    try:
-        traced = _allocate()
-    finally:
-        tracemalloc.stop()
-    return max(1.0, traced / max(plain, 1))
-
-
-def _allocate() -> int:
-    began_ns = time.thread_time_ns()
-    kept = [[at] for at in range(_ALLOCATIONS)]
-    del kept
-    return time.thread_time_ns() - began_ns
-
-
 def _mb(count: float) -> str:
-    return f"{count / 1e6:.1f} MB"
+    return f"{count / 1e6:.1f} MB" if abs(count) >= 100_000 else f"{count / 1e3:.1f} kB"

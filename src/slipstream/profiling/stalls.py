@@ -81,7 +81,7 @@ class Stall(Struct, frozen=True):
         """The line that held the loop: the innermost one that is not of Python's own library."""
         ran = self.ran
         for place in ran:
-            if not _is_library(place.file):
+            if not is_library(place.file):
                 return place
         return ran[0] if ran else None
 
@@ -192,7 +192,8 @@ class StallWatch:
             self._waiting = self._victims(self._task)
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Whether a file is of Python's own library, installed packages left out."""
     return file.startswith("<frozen ") or (file.startswith(_LIBRARY) and "site-packages" not in file)
 
 

@@ -19,12 +19,13 @@ class ControlServer:
 
     Args:
         listener: a listening socket; closed by `aclose`.
-        make_app: builds what is served, once.
+        load: imports what is served, and returns what builds it. Called once, in a thread, because that takes
+            up to half a second in which the loop has to go on; the building is done on the loop.
     """
 
-    def __init__(self, listener: socket.socket, make_app: "Callable[[], Starlette]") -> None:
+    def __init__(self, listener: socket.socket, load: "Callable[[], Callable[[], Starlette]]") -> None:
         self._listener = listener
-        self._make_app = make_app
+        self._load = load
         self._server: uvicorn.Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -32,17 +33,33 @@ class ControlServer:
 
     def _begin(self) -> None:
         self._loop.remove_reader(self._listener)
-        self._server = _server(self._make_app())
-        self._task = self._loop.create_task(self._server.serve(sockets=[self._listener]))
+        self._task = self._loop.create_task(self._serve(), name="control server")
+
+    async def _serve(self) -> None:
+        await asyncio.to_thread(_load_uvicorn)
+        make_app = await asyncio.to_thread(self._load)
+        self._server = _server(make_app())
+        await self._server.serve(sockets=[self._listener])
 
     async def aclose(self) -> None:
         """Answer what runs for at most a second, then close."""
-        if self._server is not None and self._task is not None:
+        if self._task is None:
+            self._loop.remove_reader(self._listener)
+        elif self._server is None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        else:
             self._server.should_exit = True
             await self._task
-        else:
-            self._loop.remove_reader(self._listener)
         self._listener.close()
+
+
+def _load_uvicorn() -> None:
+    """With what it imports only when it begins to serve, and pages when they are first read."""
+    import importlib.resources.readers  # noqa: F401
+
+    import uvicorn.lifespan.off
+    import uvicorn.protocols.http.httptools_impl  # noqa: F401
 
 
 def _server(app: "Starlette") -> "uvicorn.Server":

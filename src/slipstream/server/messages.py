@@ -11,7 +11,7 @@ from slipstream.core.health import EndpointSnapshot
 from slipstream.core.keys import KeyEntry
 from slipstream.core.use import UseRow
 from slipstream.models.local_process import LocalAddress
-from slipstream.profiling.memory_profile import MemoryProfile
+from slipstream.profiling.memory_profile import By, MemoryProfile
 from slipstream.profiling.packed import PackedProfile
 from slipstream.profiling.stalls import Stall
 
@@ -62,6 +62,8 @@ class Profile(Message, frozen=True):
     hertz: int
     stacks: int
     """Most stacks to send; the rest is summed up."""
+    by: By | None = None
+    """What takes allocations down, for a profile of memory."""
 
 
 class Ready(Message, frozen=True):

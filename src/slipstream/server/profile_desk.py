@@ -16,7 +16,7 @@ from slipstream.core import clock
 from slipstream.core.errors import BadRequest, Unavailable
 from slipstream.core.record import Record
 from slipstream.core.use import USE, UseRow
-from slipstream.profiling.memory_profile import MemoryProfile
+from slipstream.profiling.memory_profile import By, MemoryProfile
 from slipstream.profiling.packed import PackedProfile
 from slipstream.profiling.recorded import StepsReport, steps_report
 from slipstream.profiling.stalls import Place, Stall
@@ -26,14 +26,15 @@ from slipstream.server.self_profile import looked
 from slipstream.server.slots import Slot, SlotState
 from slipstream.store.records import RecordFilter
 
+What = Literal["cpu", "memory"]
 SUPERVISOR = "supervisor"
-ANSWER_SECONDS = 15.0
-"""For a process that is busy to put its answer together, on top of the time it looks."""
+ANSWER_SECONDS: dict[What, float] = {"cpu": 15.0, "memory": 60.0}
+"""For a process that is busy to put its answer together, on top of the time it looks. Allocations are read
+from a file of up to 64 MB, by all processes at once."""
 STACKS_MAX = 16_000
 """Stacks of one profile, all processes together: about 6 MB."""
 PAGE = 500
 REQUEST_ID = "req_"
-What = Literal["cpu", "memory"]
 
 
 class StallRow(Struct, frozen=True):
@@ -163,8 +164,13 @@ class ProfileDesk:
         """The last profile, if there was one since the server began."""
         return self._last.get(what)
 
-    async def profile(self, what: What, seconds: float) -> ServerProfile:
+    async def profile(self, what: What, seconds: float, *, by: By | None = None) -> ServerProfile:
         """Let every process look at itself for so long; one profile at a time.
+
+        Args:
+            what: stacks or allocations.
+            seconds: for how long.
+            by: what takes allocations down; None: memray where it is installed, else nothing does.
 
         Raises `BadRequest` for a time beyond the setting, `Unavailable` (409) where one runs already.
         """
@@ -180,7 +186,7 @@ class ProfileDesk:
             )
         self._running = True
         try:
-            found = await self._profile(what, seconds)
+            found = await self._profile(what, seconds, by)
         finally:
             self._running = False
             self._waiting.clear()
@@ -193,18 +199,18 @@ class ProfileDesk:
         if waiting is not None and answer.number == self._number and not waiting.done():
             waiting.set_result(ProcessProfile(process, answer.pid, answer.cpu, answer.memory, answer.error))
 
-    async def _profile(self, what: What, seconds: float) -> ServerProfile:
+    async def _profile(self, what: What, seconds: float, by: By | None) -> ServerProfile:
         self._number += 1
         asked = [slot for slot in self._slots if slot.state is SlotState.READY]
         stacks = STACKS_MAX // (len(asked) + 1)
-        order = Profile(self._number, what, seconds, self._settings.hertz, stacks)
+        order = Profile(self._number, what, seconds, self._settings.hertz, stacks, by)
         loop = asyncio.get_running_loop()
         self._waiting = {f"worker {slot.index}": loop.create_future() for slot in asked}
         for slot in asked:
             slot.tell(order)
         own = await looked(order)
         if self._waiting:
-            await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS)
+            await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS[what])
         processes = [
             answer.result() if answer.done() else ProcessProfile(process, 0, error="it did not answer")
             for process, answer in self._waiting.items()

@@ -51,8 +51,7 @@ async def looked(asked: Profile) -> Profiled:
         if asked.what == "cpu":
             seen = await CpuProfiler(asked.hertz).aprofile_cpu(asked.seconds)
             return Profiled(asked.number, pid, cpu=pack(seen, asked.stacks))
-        # In a thread: comparing two snapshots of a large process takes a while.
-        memory = await asyncio.to_thread(memory_profiler.profile_memory, asked.seconds)
+        memory = await memory_profiler.aprofile_memory(asked.seconds, by=asked.by)
         return Profiled(asked.number, pid, memory=memory)
     except SlipstreamError as error:
         return Profiled(asked.number, pid, error=str(error))

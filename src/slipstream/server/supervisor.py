@@ -206,7 +206,7 @@ class Supervisor:
         folders = {"data_folder": paths.data_folder(settings), "state_folder": paths.state_folder(settings)}
         self._doctor = DoctorDesk({name: str(each) for name, each in folders.items()}, self._ledger)
         parts.push_async_callback(self._doctor.cancel)
-        control = ControlServer(listener, self._control_app)
+        control = ControlServer(listener, self._load_app)
         parts.push_async_callback(control.aclose)
         self._ending = parts.enter_context(contextlib.ExitStack())
         self._ending.callback(self._measuring.live.close)
@@ -348,26 +348,21 @@ class Supervisor:
         login = self._state.invite() if required else ""
         self._announce(Announcement(self._url, required, login, self._telling.address))
 
-    def _control_app(self) -> "Starlette":
-        from slipstream.dashboard.feed import feed_routes
-        from slipstream.dashboard.pages import routes
-        from slipstream.gateway.admin_api import admin_only, control_app
-        from slipstream.gateway.alerts_api import alert_routes
-        from slipstream.gateway.doctor_api import doctor_routes
-        from slipstream.gateway.metrics_api import metric_routes
-        from slipstream.gateway.profiling_api import profiling_routes
-        from slipstream.gateway.prometheus import export_routes
-        from slipstream.server.board import server_board
+    def _load_app(self) -> "Callable[[], Starlette]":
+        from slipstream.server.control_app import server_app
 
-        measuring = self._measuring
-        board = server_board(self._settings, measuring, self._recorder)
-        self._ending.callback(board.live.close)
-        metrics = metric_routes(measuring.readings, measuring.live.watch)
-        exports = export_routes(measuring.readings)
-        profiling = profiling_routes(self._profiles)
-        pages = [*profiling, *feed_routes(board, admin_only), *routes()]
-        desks = [*alert_routes(self._desk), *doctor_routes(self._renewal, self._doctor)]
-        return control_app(self._state, [*metrics, *exports, *desks, *pages])
+        return functools.partial(
+            server_app,
+            self._settings,
+            self._state,
+            measuring=self._measuring,
+            recorder=self._recorder,
+            profiles=self._profiles,
+            alerts=self._desk,
+            renewal=self._renewal,
+            doctor=self._doctor,
+            at_end=self._ending.callback,
+        )
 
 
 def _sweep_sockets(settings: Settings) -> None:
