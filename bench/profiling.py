@@ -2,8 +2,8 @@
 
 Load: two servers with a simulated model that answers at once, one with `profiling.stalls`, one without; eight
 connections ask each in turn, and the worker's CPU time a request is compared (not the time on the wall: other
-work on the machine would drown it; where it is so busy that the bare server differs from round to round by more
-than a tenth, the run is void). Then the watching one again while it is profiled. Idle: the worker's CPU
+work on the machine would drown it; where it is so busy that the bare server differs by more than a tenth between
+the quarters of its rounds, the run is void). Then the watching one again while it is profiled. Idle: the worker's CPU
 over some seconds of each. Medians of ratios over interleaved rounds; what a profile cost is also what it says
 of itself.
 """
@@ -29,7 +29,7 @@ from slipstream.config.live import LiveServer, live_servers
 from slipstream.config.settings import Settings
 
 RESULT = Path(__file__).parent / "results" / "profiling.json"
-ROUNDS, REQUESTS, CONNECTIONS = 5, 1200, 8
+ROUNDS, REQUESTS, CONNECTIONS = 11, 1200, 8
 SPREAD_MAX = 0.1
 """Beyond it the machine was too busy for a ratio to mean anything: the run is void."""
 IDLE_SECONDS = 4.0
@@ -150,6 +150,22 @@ def profiled(live: LiveServer, worker: psutil.Process) -> tuple[float, float]:
     return cost, mine["own_seconds"] / mine["seconds"]
 
 
+def said(result: dict[str, object]) -> str:
+    """The table of the docs."""
+    us, idle_share = result["cpu_us_a_request"], result["idle_share_of_a_core"]
+    void = " (void: the machine was too busy)" if result["holds"] is None else ""
+    return "\n".join(
+        (
+            "| | |",
+            "|---|--:|",
+            f"| looking 100 times a second, of a core | {result['looking_share_of_a_core']:.2%} |",
+            f"| the watch for stalls at rest, of a core | {idle_share['on'] - idle_share['off']:.2%} |",
+            f"| CPU of a request with the watch, beside without{void} | {result['watched_over_not']:.3f}x |",
+            f"| CPU of a request, watched and not | {us['on']:.0f} us, {us['off']:.0f} us |",
+        )
+    )
+
+
 def main() -> None:
     with server("true") as (watched, worker), server("false") as (bare, other):
         for live in (watched, bare):
@@ -163,7 +179,8 @@ def main() -> None:
     watch = statistics.median(each["on"] / each["off"] for each in rounds)
     profile = statistics.median(each["profiled"] / each["on"] for each in rounds)
     bare_us = [each["off"] for each in rounds]
-    spread = (max(bare_us) - min(bare_us)) / statistics.median(bare_us)
+    low, middle, high = statistics.quantiles(bare_us, n=4)
+    spread = (high - low) / middle
     own = statistics.median(each["own"] for each in rounds)
     result = {
         "claim": "watching for stalls costs a request nothing; looking 100 times a second at most 1 % of a core",

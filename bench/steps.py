@@ -107,6 +107,25 @@ def programs() -> dict[str, float]:
     return found
 
 
+def said(result: dict[str, dict[str, float]]) -> str:
+    """The table of the docs."""
+    us = {side: value / 1e3 for side, value in result["ns_a_step"].items()}
+    slower = result["program_times_slower"]
+    return "\n".join(
+        (
+            "| | a step or span | a program with one for each 0.3 ms of work |",
+            "|---|--:|--:|",
+            (
+                f"| `ResponseTimeProfiler` | {us['ours']:.1f} us, {result['ours_over_otel']:.2f} of a span"
+                f" | {slower['steps']:.3f}x |"
+            ),
+            f"| OpenTelemetry SDK | {us['otel']:.1f} us | |",
+            f"| `cpu_profiler`, 100 looks a second | | {slower['cpu sampler']:.3f}x |",
+            f"| pyinstrument, 1 ms | | {slower['pyinstrument 1 ms']:.3f}x |",
+        )
+    )
+
+
 def main() -> None:
     packages = (
         environment(CACHE, *PEERS).parent / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"

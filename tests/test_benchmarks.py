@@ -1,5 +1,6 @@
 """Benchmarks: each is run by `make bench` and told of in the docs, and what is published is what was measured."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -50,11 +51,21 @@ def test_published_tables_are_the_measured_ones(report: object) -> None:
     assert between("README.md", report.README_MARKS) == report.summary(RESULT)
 
 
-def test_the_published_cost_of_memory_windows_is_the_measured_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """docs/benchmarks.md and the README hold what the last run found."""
+@pytest.mark.parametrize(
+    ("name", "mark", "page"),
+    [
+        ("memory_windows", "memory windows", "docs/benchmarks.md"),
+        ("steps", "steps", "docs/profiling.md"),
+        ("profiling", "watching", "docs/profiling.md"),
+    ],
+)
+def test_the_published_costs_of_profiling_are_the_measured_ones(
+    monkeypatch: pytest.MonkeyPatch, name: str, mark: str, page: str
+) -> None:
+    """The page and the README hold what the last run found."""
     monkeypatch.syspath_prepend(str(BENCH))
-    import memory_windows
+    bench = importlib.import_module(name)
 
-    for page in ("docs/benchmarks.md", "README.md"):
-        told = between(page, ("<!-- memory windows -->\n", "\n<!-- end -->"))
-        assert told == memory_windows.said(json.loads(memory_windows.RESULT.read_text()))
+    for each in (page, "README.md"):
+        told = between(each, (f"<!-- {mark} -->\n", "\n<!-- end -->"))
+        assert told == bench.said(json.loads(bench.RESULT.read_text()))

@@ -45,7 +45,7 @@ def show(found: "Diagnosis", console: Console) -> None:
 
 
 def _split(told: "Split", console: "Console") -> None:
-    console.print(f"\n[bold]the slow requests[/] {escape(told.text)}", highlight=False)
+    console.print(f"\n[bold]first split[/] {escape(told.text)}", highlight=False)
     shown = [each for each in told.parts if each.share >= SHARE_SHOWN or abs(each.gap) >= GAP_SHOWN]
     for each in sorted(shown, key=lambda part: -part.gap):
         line = f"{PARTS[each.part]}: {each.share:.0%} of their time, {each.gap:.0%} of what makes them slow"
@@ -95,7 +95,7 @@ def predicted(told: "Prediction") -> list[str]:
     now, then = told.now, told.then
     p95, p50 = _spread(told.p95, "{:.2f}"), _spread(told.p50, "{:.2f}")
     served = f"{now.throughput:.2f} -> {then.throughput:.2f} answers/s"
-    off = f"without the fix the replay is {told.replay_error:+.0%} off what was recorded"
+    off = f"without the fix the replay is {round(told.replay_error, 2) + 0.0:+.0%} off what was recorded"
     return [
         f"expected p95 {now.p95:.2f} s -> {then.p95:.2f} s ({p95}), {-told.gain:+.0%} ({gain})",
         f"expected p50 {now.p50:.2f} s -> {then.p50:.2f} s ({p50}), {served}",
