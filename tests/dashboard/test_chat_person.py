@@ -73,7 +73,9 @@ def test_two_hundred_messages(chat: Watched, scene: Scene) -> None:
     ask(page, "and now?")
 
     assert len(scene.seen[-1]["messages"]) == 201
-    assert page.locator("#scroller").evaluate(place) < 60
+    page.wait_for_function(
+        f"() => ({place})(document.querySelector('#scroller')) < 60"
+    )  # it follows by frames
     assert page.locator(".answer:last-child .prose").inner_text() == PARIS
 
 

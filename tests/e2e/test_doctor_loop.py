@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from e2e.serving import Serving, serving
 from faults.rig import backstage
 from slipstream.config.live import LiveServer
@@ -45,6 +47,7 @@ def upstream(name: str, url: str, more: str = "") -> str:
     return f'[models.upstreams.{name}]\nurl = "{url}/v1"\nmodels = ["m"]\n{more}\n'
 
 
+@pytest.mark.long
 def test_too_few_connections_are_named_and_a_healthy_server_is_not(tmp_path: Path) -> None:
     """Waits for a connection are steps of the records: the cap is the first cause, and predicted."""
     with backstage() as stage:

@@ -99,6 +99,7 @@ def test_it_fits_a_phone_in_the_dark(ill: Serving, browser: Browser) -> None:
         tab.assert_silent()
 
 
+@pytest.mark.long
 def test_a_fix_is_applied_verified_and_written_into_the_ledger(page: Page, ill: Serving) -> None:
     """After a question that says what it costs; leaving it changes nothing, doing it shows what came of it."""
     file = ill.folder / "slipstream.toml"

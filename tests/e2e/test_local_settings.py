@@ -90,7 +90,7 @@ class Endless:
         return self.said
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_slots_follow_and_no_request_fails(tmp_path: Path, workers: int) -> None:
     """1, 2, 1, 2, 1 slots under four users: as many answers are decoded at once, each is whole."""
     stretches: list[tuple[int, int, int]] = []
@@ -166,6 +166,7 @@ def test_kill_9_of_the_new_one_while_it_loads_and_of_the_old_one_while_it_drains
     assert counters["local_restarts"] == 0
 
 
+@pytest.mark.long
 def test_a_request_under_way_ends_where_it_began(tmp_path: Path) -> None:
     """Its process stays until the answer is whole, however often settings change meanwhile, up to a bound."""
     with with_local(tmp_path, slots=1) as server:

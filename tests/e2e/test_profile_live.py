@@ -48,7 +48,12 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
         yield server
 
 
-@pytest.fixture(params=["planted", pytest.param("assistant", marks=pytest.mark.model)])
+@pytest.fixture(
+    params=[
+        pytest.param("planted", marks=pytest.mark.long),
+        pytest.param("assistant", marks=pytest.mark.model),
+    ]
+)
 def either(request: pytest.FixtureRequest) -> Serving:
     """The one, and the other."""
     server = request.getfixturevalue(request.param)
