@@ -111,9 +111,20 @@ def test_the_table_holds_predicted_beside_actual_in_a_narrow_terminal() -> None:
 def test_all_classes_together_have_a_record() -> None:
     """Counted once each; not there before anything was verified."""
     found = summed(
-        [entry("small_cap", 0.5, 0.5), entry("slow_upstream", 0.5, -0.5), entry("retry_storm", 0.5, None)]
+        [
+            entry("small_cap", 0.5, 0.5),
+            entry("slow_upstream", 0.5, -0.5, state="rolled back"),
+            entry("retry_storm", 0.5, None),
+        ]
     )
 
     assert found.overall is not None
     assert (found.overall.count, found.overall.hits) == (2, 0.5)
     assert summed([entry("small_cap", 0.5, None)]).overall is None
+
+
+def test_a_fix_that_was_taken_back_is_no_hit() -> None:
+    """However little it gained: it was not kept."""
+    score = scores([entry("small_cap", 0.02, 0.01, state="rolled back") for _ in range(4)])["small_cap"]
+
+    assert (score.hits, score.is_bad) == (0.0, True)

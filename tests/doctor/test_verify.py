@@ -27,6 +27,7 @@ def test_what_is_kept(factor: float, failed: float, count: int, kept: bool) -> N
 
     assert done.is_kept is kept
     assert done.verdict.startswith("Kept" if kept else "Taken back")
+    assert done.is_told is (count > 20)
 
 
 def test_equal_sides_are_seldom_told_apart() -> None:

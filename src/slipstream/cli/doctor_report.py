@@ -106,6 +106,9 @@ def predicted(told: "Prediction") -> list[str]:
 def show_verified(done: "Verified", console: Console) -> None:
     """Print what verifying a fix has come to."""
     colour = "green" if done.is_kept else "yellow"
+    if not done.is_told:
+        console.print(f"[bold {colour}]{escape(done.verdict)}[/]", highlight=False)
+        return
     gain = _spread(done.gain_interval, "{:+.0%}", sign=-1)
     served = f"{done.without.throughput:.2f} -> {done.with_fix.throughput:.2f} answers/s"
     lines = [

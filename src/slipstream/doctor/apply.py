@@ -74,6 +74,8 @@ def apply(
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
     change = Change(server, Path(view.file), fix)
+    told(f"cause {number}: {cause.finding.cause}")
+    told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
     verifying = _Verifying(by, asked_of(evidence), view.settings, change, told)
     try:
         done = asyncio.run(_heeding_signals(_applied(change, verifying, seconds, told)))
@@ -101,7 +103,7 @@ class Change:
         self._file = file
         self._fix = fix
         self._was_there = file.is_file()
-        self._before = file.read_text("utf-8") if self._was_there else ""
+        self._before = self._written = file.read_text("utf-8") if self._was_there else ""
         self._after = with_value(self._before, fix.setting, fix.after)
         self._is_in = False
 
@@ -110,9 +112,11 @@ class Change:
         if self._is_in:
             return
         beside = self._file.with_name(self._file.name + BEFORE)
+        self._check()
         if self._was_there:
             _write(beside, self._before, self._file)
         _write(self._file, self._after, self._file)
+        self._written = self._after
         self._is_in = True
         renewed = await self._reload()
         if self._fix.setting in renewed.refused:
@@ -129,10 +133,12 @@ class Change:
         """The file as it was, and the server with it."""
         if not self._is_in:
             return
+        self._check()
         if self._was_there:
             _write(self._file, self._before, self._file)
         else:
             self._file.unlink(missing_ok=True)
+        self._written = self._before
         renewed = await self._reload()
         self._is_in = False  # not before: interrupted here, the server is told once more
         if self._fix.setting in renewed.refused:
@@ -140,6 +146,16 @@ class Change:
                 f"`{self._fix.setting}` stands in the file as it was, and the server cannot take it back now."
                 f" {renewed.why}",
                 hint="It is taken with the next reload or restart.",
+            )
+
+    def _check(self) -> None:
+        """Nobody else's line is written over: what stands in the file must be what we left there."""
+        found = self._file.read_text("utf-8") if self._file.is_file() else ""
+        if found != self._written:
+            self._is_in = False
+            raise ConfigurationError(
+                f"{self._file.name} was changed meanwhile, and is left as it is.",
+                hint=f"`{self._fix.setting}` was {self._fix.before} before: see what stands there now.",
             )
 
     async def switch(self, is_fixed: bool) -> None:
@@ -181,8 +197,8 @@ class _Verifying(Struct, frozen=True):
         self.told(f"applied; now {seconds:g} s of live traffic, with and without it in turn")
         return await compare_live(seconds, change.switch, self._recorded, self._oldest, self.told)
 
-    async def _recorded(self, since_wall_ns: int) -> list[Record]:
-        return await asyncio.to_thread(recorded, self.settings, since_wall_ns)
+    async def _recorded(self, since_wall_ns: int, until_wall_ns: int) -> list[Record]:
+        return await asyncio.to_thread(recorded, self.settings, since_wall_ns, until_wall_ns)
 
     async def _oldest(self) -> float:
         said = await admin.request(self.change.server, "GET", "metrics/summary?fresh=1")
@@ -210,20 +226,34 @@ async def _applied(
 
 
 def _write(path: Path, text: str, like: Path) -> None:
-    """Replace a file as a whole, with the rights of `like`: a reader sees the old or the new."""
+    """Replace a file as a whole, with the rights of `like`: a reader sees the old or the new.
+
+    Raises `ConfigurationError` where it cannot be replaced.
+    """
+    path = path.resolve()  # a link stays one
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     mode = like.stat().st_mode & 0o777 if like.is_file() else 0o644
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path.name} cannot be replaced: {error.strerror}.",
+            hint="Its folder must be writable, and the file no mount of its own.",
+        ) from None
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _write_down(path: Path, cause: Cause, fix: Fix, done: Verified | None) -> None:
     told = cause.advice.prediction if cause.advice is not None else None
     state: State = "applied" if done is None else "kept" if done.is_kept else "rolled back"
+    if done is not None and not done.is_told:
+        done = None  # too few requests: no numbers
     entry = Entry(
         wall_ns=clock.wall_ns(),
         kind=cause.finding.check,
@@ -246,6 +276,7 @@ def _write_down(path: Path, cause: Cause, fix: Fix, done: Verified | None) -> No
         actual_p50=done.with_fix.p50 if done else None,
         actual_p95=done.with_fix.p95 if done else None,
         actual_throughput=done.with_fix.throughput if done else None,
+        actual_cost=done.with_fix.cost if done else None,
         actual_gain=done.gain if done else None,
         actual_low=done.gain_interval.low if done else None,
         actual_high=done.gain_interval.high if done else None,

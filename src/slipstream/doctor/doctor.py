@@ -104,15 +104,15 @@ async def _use(server: LiveServer) -> bytes:
     return await admin.request(server, "GET", "use")
 
 
-def recorded(settings: Settings, since_wall_ns: int) -> list[Record]:
-    """The latest records since then; none where nothing was ever recorded."""
+def recorded(settings: Settings, since_wall_ns: int, until_wall_ns: int | None = None) -> list[Record]:
+    """The latest records since then (until then); none where nothing was ever recorded."""
     path = paths.records_path(settings)
     if not path.is_file():
         return []
     store = RecordStore(path)
     rows: list[Record] = []
     try:
-        where = RecordFilter(since_wall_ns=since_wall_ns)
+        where = RecordFilter(since_wall_ns=since_wall_ns, until_wall_ns=until_wall_ns)
         before = ""
         while len(rows) < RECORDS_MAX:
             page = store.recent(PAGE_MAX, before=before, where=where)

@@ -28,10 +28,12 @@ class Score(Struct, frozen=True):
 
     Attributes:
         count: advices that were acted on and verified.
-        hits: share of them whose fix gained, as predicted.
-        error: median of |predicted - actual| p95, as a share of the actual one.
+        hits: share of them whose fix was kept: it gained, beyond chance.
+        error: median of |predicted - actual|, of what was to be left of the p95, as a share of what was left.
+            Both are beside the p95 without the fix under the same load: the load that verifies is another one
+            than the recorded.
         coverage: share whose actual gain lay in the predicted 90 % interval.
-        is_bad: it gains too seldom, or is too far off.
+        is_bad: it is kept too seldom, or is too far off.
     """
 
     kind: str
@@ -115,11 +117,11 @@ def _is_verified(entry: Entry) -> bool:
 
 
 def _score(kind: str, entries: Sequence[Entry]) -> Score:
-    hits = statistics.fmean((each.actual_gain or 0.0) > 0 for each in entries)
+    hits = statistics.fmean(each.state == "kept" for each in entries)
     errors = [
-        abs(each.predicted_p95 - each.actual_p95) / max(1e-9, each.actual_p95)
+        abs(each.predicted_gain - each.actual_gain) / max(1e-9, 1.0 - each.actual_gain)
         for each in entries
-        if each.predicted_p95 is not None and each.actual_p95 is not None
+        if each.predicted_gain is not None and each.actual_gain is not None
     ]
     inside = [
         each.gain_low <= (each.actual_gain or 0.0) <= each.gain_high

@@ -38,6 +38,8 @@ class Verified(Struct, frozen=True):
     rounds: int
     is_kept: bool
     verdict: str
+    is_told: bool = True
+    """Whether there were requests enough; where not, the numbers mean nothing and are not written down."""
 
 
 Switch = Callable[[bool], Awaitable[None]]
@@ -93,8 +95,10 @@ def judged(without: Sequence[Took], with_fix: Sequence[Took], rounds: int, *, se
         then = outcome([with_fix[at] for at in _places(len(with_fix), chance)])
         gains.append(1.0 - then.p95 / max(base.p95, 1e-9))
     spread = interval(gains)
-    is_kept, verdict = _verdict(one, other, spread, min(len(without), len(with_fix)))
-    return Verified(one, other, gain, spread, len(without) + len(with_fix), rounds, is_kept, verdict)
+    fewest = min(len(without), len(with_fix))
+    is_kept, verdict = _verdict(one, other, spread, fewest)
+    is_told = fewest >= REQUESTS_MIN
+    return Verified(one, other, gain, spread, len(without) + len(with_fix), rounds, is_kept, verdict, is_told)
 
 
 def _places(count: int, chance: random.Random) -> list[int]:

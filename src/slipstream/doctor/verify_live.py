@@ -4,28 +4,51 @@ It is split by time, not by request: connections, queues and upstreams are share
 fix would change what those without it meet at the same moment (a switchback experiment: Bojinov, Simchi-Levi
 and Zhao, "Design and Analysis of Switchback Experiments", Management Science 2023). The beginning of each
 stretch is left out, while what came before it is still under way.
+
+What changes from one stretch to the next by itself hits all requests of a stretch: the stretch is the unit.
+So a fix is kept only where signs that are flipped by chance, round by round, seldom give as much (a
+randomisation test), and the requests of both sides agree.
 """
 
 import asyncio
+import itertools
+import math
+import statistics
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from slipstream.core import clock
 from slipstream.core.record import Record
-from slipstream.doctor.outcome import Took, took
-from slipstream.doctor.verify import ROUNDS, Switch, Verified, appended, judged, turns
+from slipstream.doctor.outcome import Took, outcome, took
+from slipstream.doctor.verify import FAILED_MORE, Switch, Verified, appended, judged, turns
+
+ROUNDS_MIN, ROUNDS_MAX = 6, 12
+"""With six rounds chance alone gives the strongest result once in 64 times."""
+
+STRETCH_SECONDS = 8.0
+"""How long stretches are before there are more of them."""
 
 WASHOUT_SHARE = 0.2
 """Of each stretch: requests that came so soon after a switch met what the other side had left."""
+
+CHANCE_MAX = 0.05
+"""A gain that chance gives more often is none."""
+
+STOP_REQUESTS = 20
+"""With so many requests on each side, what fails far more with the fix ends it at once."""
+
+WORSE_MAX = 2.0
+"""So does a p95 of so many times that without it."""
 
 LATE_SECONDS_MAX = 120.0
 """So long, at most, the last requests are waited for: those that take longest must not be missing."""
 
 LOOK_SECONDS = 1.0
 
-Recorded = Callable[[int], Awaitable[Sequence[Record]]]
-"""The records of the requests that arrived since then (wall clock, ns) and are over."""
+Recorded = Callable[[int, int], Awaitable[Sequence[Record]]]
+"""The records of the requests that arrived since then and before then (wall clock, ns) and are over."""
 
 InFlight = Callable[[], Awaitable[float]]
 """For how many seconds the oldest request under way has been so; 0 where there is none."""
@@ -46,30 +69,87 @@ async def compare_live(
     oldest: InFlight,
     told: Callable[[str], None] = lambda _said: None,
 ) -> Verified:
-    """Watch the traffic for `seconds` in all, half of them with the fix."""
+    """Watch the traffic for `seconds` in all, half of them with the fix; less where it does harm."""
+    rounds = max(ROUNDS_MIN, min(ROUNDS_MAX, int(seconds / (2 * STRETCH_SECONDS))))
     stretches: list[Stretch] = []
-    each_seconds = seconds / (2 * ROUNDS)
-    for is_fixed in turns(ROUNDS):
+    each_seconds = seconds / (2 * rounds)
+    for is_fixed in turns(rounds):
         await switch(is_fixed)
         begun_ns = clock.wall_ns()
         await asyncio.sleep(each_seconds)
         washed_ns = begun_ns + int(each_seconds * WASHOUT_SHARE * 1e9)
         stretches.append(Stretch(is_fixed, washed_ns, clock.wall_ns()))
-        told(f"stretch {len(stretches)} of {2 * ROUNDS}: {'with' if is_fixed else 'without'} it")
+        told(f"stretch {len(stretches)} of {2 * rounds}: {'with' if is_fixed else 'without'} it")
+        if is_fixed and (harm := _harm(await _met(recorded, stretches))):
+            return harm
     await _until_over(stretches[-1].until_ns, oldest)
-    return judged(*sides(await recorded(stretches[0].since_ns), stretches), ROUNDS)
+    return judged_by_rounds(await _met(recorded, stretches))
 
 
-def sides(records: Sequence[Record], stretches: Sequence[Stretch]) -> tuple[list[Took], list[Took]]:
-    """What clients met without the fix and with it, by when they came."""
-    found: tuple[list[Took], list[Took]] = [], []
-    for stretch in stretches:
+async def _met(recorded: Recorded, stretches: Sequence[Stretch]) -> list[tuple[bool, list[Took]]]:
+    """What clients met in each stretch, by when they came; each is read by itself, however many came."""
+    found = []
+    for each in stretches:
+        records = await recorded(each.since_ns, each.until_ns)
         came = sorted(
-            (each for each in records if stretch.since_ns <= each.arrived_wall_ns < stretch.until_ns),
-            key=lambda each: each.arrived_wall_ns,
+            (record for record in records if each.since_ns <= record.arrived_wall_ns < each.until_ns),
+            key=lambda record: record.arrived_wall_ns,
         )
-        appended(found[stretch.is_fixed], took(came))
+        found.append((each.is_fixed, took(came)))
     return found
+
+
+def _sides(met: Sequence[tuple[bool, list[Took]]]) -> tuple[list[Took], list[Took]]:
+    found: tuple[list[Took], list[Took]] = [], []
+    for is_fixed, requests in met:
+        appended(found[is_fixed], requests)
+    return found
+
+
+def _harm(met: Sequence[tuple[bool, list[Took]]]) -> Verified | None:
+    """The verdict where there is no doubt already that the fix does harm: users meet it."""
+    without, with_fix = _sides(met)
+    if min(len(without), len(with_fix)) < STOP_REQUESTS:
+        return None
+    one, other = outcome(without), outcome(with_fix)
+    if other.failed_share > one.failed_share + 2 * FAILED_MORE:
+        said = f"{other.failed_share:.0%} of the requests failed with it, {one.failed_share:.0%} without"
+    elif other.p95 > WORSE_MAX * one.p95:
+        said = f"with it the p95 is {other.p95:.2f} s, without it {one.p95:.2f} s"
+    else:
+        return None
+    done = judged(without, with_fix, len(met) // 2)
+    return replace(done, is_kept=False, verdict=f"Taken back before the time was over: {said}.")
+
+
+def judged_by_rounds(met: Sequence[tuple[bool, list[Took]]], *, seed: int = 0) -> Verified:
+    """The verdict on stretches that took turns, two a round."""
+    done = judged(*_sides(met), len(met) // 2, seed=seed)
+    if not done.is_kept:
+        return done
+    changes = []
+    for first, second in zip(met[::2], met[1::2], strict=True):
+        without, with_fix = (first, second) if second[0] else (second, first)
+        if without[1] and with_fix[1]:
+            ratio = outcome(with_fix[1]).p95 / max(outcome(without[1]).p95, 1e-9)
+            changes.append(math.log(max(ratio, 1e-9)))
+    share = by_chance(changes)
+    if share <= CHANCE_MAX:
+        return done
+    verdict = (
+        f"Taken back: stretches differ as much by themselves ({share:.0%} by chance). Verify for longer."
+    )
+    return replace(done, is_kept=False, verdict=verdict)
+
+
+def by_chance(changes: Sequence[float]) -> float:
+    """How often the mean of the changes would be as low were their signs drawn by chance; exact."""
+    if not changes:
+        return 1.0
+    mean = statistics.fmean(changes)
+    signs = itertools.product((1.0, -1.0), repeat=len(changes))
+    as_low: int = sum(statistics.fmean(map(float.__mul__, changes, drawn)) <= mean + 1e-12 for drawn in signs)
+    return as_low / 2 ** len(changes)
 
 
 async def _until_over(until_ns: int, oldest: InFlight) -> None:

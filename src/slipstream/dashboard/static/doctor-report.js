@@ -34,6 +34,7 @@ export function verified({ result: done, verify_seconds: asked, verify_by: by })
     return el("section", { class: "verdict is-open" }, el("h2", {}, "Applied, and not verified."),
       el("p", {}, asked ? "Nothing was measured." : "Look again in a while to see what it has come to."));
   }
+  if (!done.is_told) return el("section", { class: "verdict is-open" }, el("h2", {}, done.verdict));
   const { without, with_fix: fixed, gain, gain_interval: { low, high } } = done;
   const rows = [
     pair("p95", { now: without.p95 * MS, then: fixed.p95 * MS, unit: "ms" }),
