@@ -13,6 +13,7 @@ randomisation test), and the requests of both sides agree.
 import asyncio
 import itertools
 import math
+import operator
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -147,9 +148,11 @@ def by_chance(changes: Sequence[float]) -> float:
     if not changes:
         return 1.0
     mean = statistics.fmean(changes)
-    signs = itertools.product((1.0, -1.0), repeat=len(changes))
-    as_low: int = sum(statistics.fmean(map(float.__mul__, changes, drawn)) <= mean + 1e-12 for drawn in signs)
-    return as_low / 2 ** len(changes)
+    signs = list(itertools.product((1.0, -1.0), repeat=len(changes)))
+    as_low = 0
+    for drawn in signs:
+        as_low += math.fsum(map(operator.mul, changes, drawn)) / len(changes) <= mean + 1e-12
+    return as_low / len(signs)
 
 
 async def _until_over(until_ns: int, oldest: InFlight) -> None:
