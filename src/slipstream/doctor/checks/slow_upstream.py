@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from slipstream.config import names
-from slipstream.config.settings import Settings
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.service_model import Observation, ServiceModel, fitted
@@ -128,7 +127,7 @@ def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, mode
         share,
         tuple(points),
         tuple(against),
-        _fixes(evidence.settings, upstream, ratio) if whom == "the others" else (_look_at(upstream),),
+        _fixes(evidence, upstream, ratio) if whom == "the others" else (_look_at(upstream),),
     )
 
 
@@ -152,15 +151,27 @@ def _extra(flow: Flow, models: Models) -> float:
     return max(0.0, flow.parts.service / 1e9 - (model.expected(asked) or 0.0))
 
 
-def _fixes(settings: Settings, upstream: str, ratio: float) -> tuple[Fix, ...]:
-    known = settings.models.upstreams.get(upstream)
-    if known is None or len(settings.models.upstreams) < 2:
+def _fixes(evidence: Evidence, upstream: str, ratio: float) -> tuple[Fix, ...]:
+    upstreams = evidence.settings.models.upstreams
+    known = upstreams.get(upstream)
+    served = {each.model for each in evidence.answers[upstream]}
+    weights = [
+        upstreams[name].weight
+        for name, given in evidence.answers.items()
+        if name != upstream and name in upstreams and any(each.model in served for each in given)
+    ]
+    if known is None or not weights:
         return (_look_at(upstream),)
+    out = OUT_WEIGHT * max(weights)
+    if known.weight <= out * (1 + 1e-9):
+        text = f"{upstream} is sent next to nothing already: look at {upstream} itself, or remove it"
+        return (Fix("", "", "", text, is_live=False),)
     setting = names.written(("models", "upstreams", upstream, "weight"))
     less = known.weight / ratio**2
+    choices = [(out, "next to nothing"), *([(less, "less")] if less > out else [])]
     return tuple(
         Fix(setting, f"{known.weight:g}", f"{weight:.3g}", f"send {upstream} {what}")
-        for weight, what in ((known.weight * OUT_WEIGHT, "next to nothing"), (less, "less"))
+        for weight, what in choices
     )
 
 
