@@ -9,7 +9,15 @@ from world import Ask, Behind, World
 from slipstream.config.settings import Local, Models, Settings, Simulated, Upstream
 
 FAULTS = ("slow_upstream", "small_cap", "blocked_loop", "retry_storm", "starved_local")
-CONTROLS = ("healthy", "long_prompts", "burst", "people_leave", "a_little_slower", "short_hiccups")
+CONTROLS = (
+    "healthy",
+    "long_prompts",
+    "burst",
+    "people_leave",
+    "a_little_slower",
+    "short_hiccups",
+    "different_models",
+)
 
 
 @dataclass
@@ -203,6 +211,22 @@ def a_little_slower(rng: random.Random, count: int) -> Case:
     return Case("", 0, world, world)
 
 
+def different_models(rng: random.Random, count: int) -> Case:
+    """Two upstreams, each with a model of its own; the big one takes three times as long, and should."""
+    healthy = base(rng, count, 2)
+    small, big = healthy.behind
+    behind = [
+        replace(small, model="small"),
+        replace(big, model="big", script=scaled(small.script, 3.0, 3.0)),
+    ]
+    world = replace(healthy, behind=behind)
+    for each in behind:
+        world = upstream(world, each.name, models=(each.model,))
+    asks = [replace(ask, model="big" if rng.random() < 0.4 else "small") for ask in world.asks]
+    world = replace(world, asks=asks)
+    return Case("", 0, world, world)
+
+
 def short_hiccups(rng: random.Random, count: int) -> Case:
     """The loop is held now and then, for moments; an upstream fails once in a hundred times."""
     case = control(rng, count)
@@ -229,4 +253,5 @@ MAKERS = {
     "people_leave": people_leave,
     "a_little_slower": a_little_slower,
     "short_hiccups": short_hiccups,
+    "different_models": different_models,
 }

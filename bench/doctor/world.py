@@ -44,6 +44,7 @@ class Ask:
     stream: bool = True
     leaves: float | None = None
     holds: float = 0.0  # seconds for which its handling holds the event loop
+    model: str = "m"
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Behind:
     slow: Simulated | None = None
     refuses_at: int | None = None  # 429 with so many there
     refuses_rate: int | None = None  # 429 after so many in a second
+    model: str = "m"
 
 
 @dataclass
@@ -159,7 +161,7 @@ async def _live(world: World) -> None:
     for at, told in enumerate(world.behind):
         model = Member(told, world.settings, world.seed * 100 + at)
         upstream = world.settings.models.upstreams.get(told.name, Upstream(url=""))
-        parts.add(told.name, "bench", model, wiring.targets(model, ("m",), upstream))
+        parts.add(told.name, "bench", model, wiring.targets(model, (told.model,), upstream))
     watching = asyncio.ensure_future(_watch(world))
     rng = random.Random(world.seed + 77)
     async with asyncio.TaskGroup() as clients:
@@ -185,7 +187,7 @@ async def _watch(world: World) -> None:
 async def _client(parts: wiring.Parts, ask: Ask, cpu: float) -> None:
     body = msgspec.json.encode(
         {
-            "model": "m",
+            "model": ask.model,
             "messages": [{"role": "user", "content": "word " * ask.words}],
             "stream": ask.stream,
             "max_tokens": ask.tokens,

@@ -56,6 +56,34 @@ def test_an_upstream_that_gets_the_long_prompts_is_not_slow() -> None:
     assert found == ()
 
 
+def two_models(shared: str) -> Evidence:
+    """Two upstreams, one of them slower; each has a model of its own, or both have `shared`."""
+    given = {"here": times(), "there": times(0.6, 0.03)}
+    records, known = happened(asks(300, 12), given)
+    named = {"here": "small", "there": "big"}
+    return gather([replace(each, model=shared or named[each.upstream]) for each in records], known)
+
+
+def test_a_big_model_is_not_held_against_a_small_one() -> None:
+    """Each upstream has its own: ruled out, and said why; where both serve the same it is the cause."""
+    found, ruled_out = examined(two_models(""))
+    (why,) = (each.why for each in ruled_out if each.check == "slow_upstream")
+
+    assert found == ()
+    assert "no model is served by two upstreams" in why
+    assert first(two_models("both")).subject == "there"
+
+
+def test_only_the_model_that_both_serve_is_compared() -> None:
+    """One upstream has a big model beside the shared one: it is not slow for that."""
+    small, known = happened(asks(300, 12), {"a": times(), "b": times()})
+    big, _ = happened(asks(150, 6, seed=4), {"a": times(0.8, 0.04)})
+    others = [replace(each, model="big", id=f"big{each.id}") for each in big]
+    found, _ = examined(gather([*small, *others], known))
+
+    assert [each.check for each in found if each.check == "slow_upstream"] == []
+
+
 def test_one_that_turned_slow_by_itself() -> None:
     """A single upstream is compared with what it was; no setting is pretended to help."""
     before, _ = happened(asks(200, 5), {"a": times()})

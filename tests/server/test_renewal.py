@@ -8,6 +8,7 @@ import pytest
 
 from slipstream.config.renewable import merged
 from slipstream.config.settings import Local, Models, Server, Settings, Upstream
+from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, Unavailable
 from slipstream.core.stalls import StallSeen
 from slipstream.server.renewal import STALLS_MAX, Origin, Renewal, Renewed, differences
@@ -70,6 +71,20 @@ def test_workers_are_told_once() -> None:
     assert told == [weighted(0.5)]
     assert marks == ["settings changed: models.upstreams.a.weight"]
     assert renewal.settings == told[0]
+
+
+def test_the_last_change_is_told() -> None:
+    """Never at first, nor where nothing was taken; then the time at which the workers held it."""
+    read = [ONE, weighted(1.0, workers=2), weighted(0.5), weighted(0.5)]
+    renewal = renewal_of(Origin(lambda: read.pop(0), "file"), [], [])
+    before, seen = clock.wall_ns(), []
+    for _ in range(4):
+        asyncio.run(renewal.renew())
+        seen.append(renewal.view().changed_wall_ns)
+
+    assert seen[:2] == [0, 0]
+    assert before <= seen[2] <= clock.wall_ns()
+    assert seen[3] == seen[2]
 
 
 def test_wrong_settings_change_nothing() -> None:

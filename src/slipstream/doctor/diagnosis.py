@@ -1,6 +1,7 @@
 """The whole of what the doctor says, made of the evidence alone. Pure: the same records, the same words."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from msgspec import Struct
 
@@ -51,8 +52,7 @@ def diagnose(
     until = max((flow.record.arrived_wall_ns + flow.record.duration_ns for flow in flows), default=0)
     count = len(flows) + len(evidence.before)
     if not evidence.is_enough:
-        said = f"{len(flows)} requests are too few to say anything; {RECORDS_MIN} are needed."
-        return Diagnosis(said, (), (), (), count, since, until)
+        return Diagnosis(_too_few(evidence), (), (), (), count, since, until)
     found, ruled_out = examined(evidence)
     causes = tuple(
         Cause(
@@ -66,6 +66,15 @@ def diagnose(
     told = symptoms(evidence)
     verdict = _verdict(causes, told)
     return Diagnosis(verdict, told, causes, ruled_out, count, since, until, split(evidence))
+
+
+def _too_few(evidence: Evidence) -> str:
+    """What is said where nothing can be."""
+    count, since = len(evidence.flows), ""
+    if evidence.settings_since_wall_ns and count + len(evidence.before) < RECORDS_MIN:
+        at = datetime.fromtimestamp(evidence.settings_since_wall_ns / 1e9, UTC).astimezone()
+        since = f" since the settings changed at {at:%H:%M:%S}"
+    return f"{count} requests{since} are too few to say anything; {RECORDS_MIN} are needed."
 
 
 def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:

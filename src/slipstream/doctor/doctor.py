@@ -57,14 +57,25 @@ class Doctor:
         return diagnose(evidence, replays=replays, records=self.reputation())
 
     def evidence(self, window: str | float = "1h") -> Evidence:
-        """What a diagnosis of that window is made of. Raises as `diagnose`."""
+        """What a diagnosis of that window is made of. Raises as `diagnose`.
+
+        It begins at the last change of the live server's settings: what was before is not what is now.
+        """
         span = seconds_of(window) if isinstance(window, str) else window
         since_ns = clock.wall_ns() - round(span * 1e9)
         settings = self._settings or load()
         view = self.view(settings)
         in_force = view.settings if view is not None else settings
+        changed_ns = changed_since(view, since_ns)
+        since_ns = max(since_ns, changed_ns)
         stalls = [each for each in view.stalls if each.wall_ns >= since_ns] if view is not None else []
-        return gather(recorded(in_force, since_ns), in_force, stalls, self.resources(settings))
+        return gather(
+            recorded(in_force, since_ns),
+            in_force,
+            stalls,
+            self.resources(settings),
+            settings_since_wall_ns=changed_ns,
+        )
 
     def live(self, settings: Settings) -> LiveServer | None:
         """The live server that is meant; None where none lives."""
@@ -95,6 +106,11 @@ class Doctor:
     def ledger(self) -> Ledger:
         """All advice that was acted on, and how right it was. Raises `StoreFailed`."""
         return ledger.read(paths.ledger_path(self._settings or load()))
+
+
+def changed_since(view: DoctorView | None, since_wall_ns: int) -> int:
+    """When a live server's settings last changed after that; 0 where they did not, or none lives."""
+    return view.changed_wall_ns if view is not None and view.changed_wall_ns > since_wall_ns else 0
 
 
 async def _use(server: LiveServer) -> bytes:

@@ -57,6 +57,8 @@ class Evidence(Struct, frozen=True):
         stalls: of the workers' event loops, since the onset.
         settings: those in force; what they say of connections holds for each worker.
         resources: the USE table of the live server, now; empty without one.
+        settings_since_wall_ns: when the settings last changed inside the window: what arrived before is
+            left out. 0 where they did not.
     """
 
     flows: tuple[Flow, ...]
@@ -68,6 +70,7 @@ class Evidence(Struct, frozen=True):
     stalls: tuple[StallSeen, ...]
     settings: Settings
     resources: tuple[UseRow, ...] = ()
+    settings_since_wall_ns: int = 0
 
     @property
     def is_enough(self) -> bool:
@@ -110,9 +113,12 @@ def gather(
     settings: Settings,
     stalls: Sequence[StallSeen] = (),
     resources: Sequence[UseRow] = (),
+    *,
+    settings_since_wall_ns: int = 0,
 ) -> Evidence:
-    """The evidence of records in any order."""
-    ordered = sorted(records, key=lambda record: record.arrived_wall_ns)[-RECORDS_MAX:]
+    """The evidence of records in any order; those from before the settings changed are left out."""
+    kept = (record for record in records if record.arrived_wall_ns >= settings_since_wall_ns)
+    ordered = sorted(kept, key=lambda record: record.arrived_wall_ns)[-RECORDS_MAX:]
     change = _change(ordered)
     at = change.index if change is not None else 0
     flows, before = _flows(ordered[at:]), _flows(ordered[:at])
@@ -128,6 +134,7 @@ def gather(
         stalls=tuple(each for each in stalls if each.wall_ns >= since_ns),
         settings=settings,
         resources=tuple(resources),
+        settings_since_wall_ns=settings_since_wall_ns,
     )
 
 

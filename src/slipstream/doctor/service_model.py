@@ -35,6 +35,7 @@ class Observation(Struct, frozen=True):
     mean_together: float
     first: float
     service: float
+    model: str = ""
 
     @property
     def pace(self) -> float | None:
@@ -128,6 +129,7 @@ def observations(records: Sequence[Record], found: Sequence[Visit]) -> dict[str,
                 visit.mean_together,
                 parts.first / 1e9,
                 parts.service / 1e9,
+                record.model,
             )
         )
     return seen

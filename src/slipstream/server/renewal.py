@@ -14,6 +14,7 @@ from msgspec import Struct
 from slipstream.config import names
 from slipstream.config.renewable import has_other_orders, is_live, merged
 from slipstream.config.settings import Local, Settings
+from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError, SlipstreamError
 from slipstream.core.stalls import StallSeen
 from slipstream.profiling.stalls import Stall
@@ -49,6 +50,8 @@ class DoctorView(Struct, frozen=True):
     file: str
     stalls: tuple[StallSeen, ...]
     stalls_forgotten: int
+    changed_wall_ns: int = 0
+    """When settings were last taken while serving; 0 = never since it started."""
 
 
 class Renewal:
@@ -80,6 +83,7 @@ class Renewal:
         self._one_at_a_time = asyncio.Lock()
         self._stalls: deque[StallSeen] = deque(maxlen=STALLS_MAX)
         self._stalls_seen = 0
+        self._changed_wall_ns = 0
 
     def stalled(self, stall: StallSeen) -> None:
         """An event loop has stood still."""
@@ -90,7 +94,7 @@ class Renewal:
         """What the doctor asks for."""
         file = self._origin.file if self._origin is not None else ""
         forgotten = self._stalls_seen - len(self._stalls)
-        return DoctorView(self.settings, file, tuple(self._stalls), forgotten)
+        return DoctorView(self.settings, file, tuple(self._stalls), forgotten, self._changed_wall_ns)
 
     async def renew(self) -> Renewed:
         """Read the settings again. Raises `ConfigurationError` for wrong ones, and those before hold on."""
@@ -111,6 +115,7 @@ class Renewal:
             if taken:
                 self.settings = now
                 await self._tell(now)
+                self._changed_wall_ns = clock.wall_ns()
                 await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
             return Renewed(taken, left, refused, why)
 

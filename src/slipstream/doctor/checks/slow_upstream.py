@@ -1,15 +1,15 @@
 """One upstream takes longer than the others for what is asked of it, or than it did before. Pure.
 
 Compared is the service time alone, queueing taken off, with what a model of the others' answers expects for
-the same prompts, answers and load: an upstream that gets the long prompts is not slow.
+the same prompts, answers and load: an upstream that gets the long prompts is not slow. Only answers for the
+same model are compared: a big one takes longer than a small one wherever it is served.
 """
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from slipstream.config import names
-from slipstream.config.settings import Settings
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.service_model import Observation, ServiceModel, fitted
@@ -29,6 +29,9 @@ RECENT_MIN = 16
 OUT_WEIGHT = 0.01
 """A weight that leaves an upstream as a reserve."""
 
+Models = Mapping[str, ServiceModel]
+"""What is expected of answers, by the model that was asked."""
+
 
 def check(evidence: Evidence) -> Finding | RuledOut:
     """The upstream that is furthest beyond what others take, if any is."""
@@ -41,23 +44,19 @@ def check(evidence: Evidence) -> Finding | RuledOut:
         if judged is not None and recent is not None and recent[1] >= Z_MIN and recent[0] > judged[0]:
             judged = recent  # it turned slow of late, and is asked less since
         whom = "the others"
-        if judged is None or judged[0] < RATIO_MIN:
+        if judged is None:
             earlier = _judge(answers, evidence.answers_before.get(upstream, ()))
-            if (
-                earlier is not None
-                and earlier[0] >= RATIO_MIN
-                and (judged is None or not _is_alike(evidence))
-            ):
+            if earlier is not None and earlier[0] >= RATIO_MIN:
                 judged, whom = earlier, "it did before"
         if judged is None:
             continue
-        ratio, z, model = judged
+        ratio, z, models = judged
         ratios.append(f"{upstream} {ratio:.2g}x")
         if ratio >= RATIO_MIN and z >= Z_MIN:
-            found.append(_finding(evidence, upstream, whom, ratio=ratio, model=model))
+            found.append(_finding(evidence, upstream, whom, ratio=ratio, models=models))
     best = max(found, key=lambda each: each.share, default=None)
     if best is None:
-        said = ", ".join(ratios) if ratios else "there is one upstream, or too few answers to compare"
+        said = ", ".join(ratios) if ratios else _why_none(evidence)
         return RuledOut(NAME, f"no upstream takes {RATIO_MIN:g} times what others take for the same ({said})")
     if best.share < SHARE_MIN:
         return RuledOut(
@@ -66,32 +65,41 @@ def check(evidence: Evidence) -> Finding | RuledOut:
     return best
 
 
-def _is_alike(evidence: Evidence) -> bool:
-    """Whether several upstreams share the traffic, so that they are to be compared with each other."""
-    return len(evidence.answers) > 1
+def _why_none(evidence: Evidence) -> str:
+    """Why no upstream could be compared with another."""
+    served = [{each.model for each in given} for given in evidence.answers.values()]
+    if len(served) > 1 and sum(map(len, served)) == len(set().union(*served)):
+        return "no model is served by two upstreams, and different models are not compared"
+    return "there is one upstream, or too few answers to compare"
 
 
 def _judge(
     answers: Sequence[Observation], others: Sequence[Observation]
-) -> tuple[float, float, ServiceModel] | None:
-    """How many times as long as others it takes, how sure that is (z), and the model of the others."""
-    model = fitted(others)
-    if len(answers) < ANSWERS_MIN or not model.is_known:
-        return None
+) -> tuple[float, float, Models] | None:
+    """How many times as long as others it takes for the same model, how sure that is (z), and the others."""
+    models = {name: fitted(given) for name, given in _by_model(others).items()}
     logs = []
     for each in answers:
-        expected = model.expected(each)
+        model = models.get(each.model)
+        expected = model.expected(each) if model is not None and model.is_known else None
         if expected is not None:
             logs.append(math.log(max(1e-6, each.service) / expected))
     if len(logs) < ANSWERS_MIN:
         return None
     error = statistics.stdev(logs) / math.sqrt(len(logs)) + 1e-6
-    return math.exp(statistics.median(logs)), statistics.fmean(logs) / error, model
+    return math.exp(statistics.median(logs)), statistics.fmean(logs) / error, models
 
 
-def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, model: ServiceModel) -> Finding:
+def _by_model(answers: Sequence[Observation]) -> dict[str, list[Observation]]:
+    found: dict[str, list[Observation]] = {}
+    for each in answers:
+        found.setdefault(each.model, []).append(each)
+    return found
+
+
+def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, models: Models) -> Finding:
     slow = [each for each in evidence.slow if each.record.upstream == upstream]
-    extra = sum(max(0.0, each.parts.service / 1e9 - _expected(each, model)) for each in slow)
+    extra = sum(_extra(each, models) for each in slow)
     share = min(1.0, extra * 1e9 / evidence.slow_ns)
     flows = evidence.at(upstream)
     waited = statistics.median(each.parts.queue for each in flows) / 1e6
@@ -119,12 +127,16 @@ def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, mode
         share,
         tuple(points),
         tuple(against),
-        _fixes(evidence.settings, upstream, ratio) if whom == "the others" else (_look_at(upstream),),
+        _fixes(evidence, upstream, ratio) if whom == "the others" else (_look_at(upstream),),
     )
 
 
-def _expected(flow: Flow, model: ServiceModel) -> float:
+def _extra(flow: Flow, models: Models) -> float:
+    """Seconds beyond what others take; none where nobody else serves its model."""
     visit, record = flow.visit, flow.record
+    model = models.get(record.model)
+    if model is None or not model.is_known:
+        return 0.0
     together = float(visit.together) if visit else 1.0
     mean = visit.mean_together if visit else 1.0
     asked = Observation(
@@ -136,18 +148,30 @@ def _expected(flow: Flow, model: ServiceModel) -> float:
         0.0,
         0.0,
     )
-    return model.expected(asked) or 0.0
+    return max(0.0, flow.parts.service / 1e9 - (model.expected(asked) or 0.0))
 
 
-def _fixes(settings: Settings, upstream: str, ratio: float) -> tuple[Fix, ...]:
-    known = settings.models.upstreams.get(upstream)
-    if known is None or len(settings.models.upstreams) < 2:
+def _fixes(evidence: Evidence, upstream: str, ratio: float) -> tuple[Fix, ...]:
+    upstreams = evidence.settings.models.upstreams
+    known = upstreams.get(upstream)
+    served = {each.model for each in evidence.answers[upstream]}
+    weights = [
+        upstreams[name].weight
+        for name, given in evidence.answers.items()
+        if name != upstream and name in upstreams and any(each.model in served for each in given)
+    ]
+    if known is None or not weights:
         return (_look_at(upstream),)
+    out = OUT_WEIGHT * max(weights)
+    if known.weight <= out * (1 + 1e-9):
+        text = f"{upstream} is sent next to nothing already: look at {upstream} itself, or remove it"
+        return (Fix("", "", "", text, is_live=False),)
     setting = names.written(("models", "upstreams", upstream, "weight"))
     less = known.weight / ratio**2
+    choices = [(out, "next to nothing"), *([(less, "less")] if less > out else [])]
     return tuple(
         Fix(setting, f"{known.weight:g}", f"{weight:.3g}", f"send {upstream} {what}")
-        for weight, what in ((known.weight * OUT_WEIGHT, "next to nothing"), (less, "less"))
+        for weight, what in choices
     )
 
 
