@@ -61,7 +61,7 @@ def test_what_is_full_now_is_a_symptom_and_no_cause() -> None:
     assert symptoms(given) == ()
     (told,) = symptoms(full)
     assert told.group == "high resource usage"
-    assert "cpu (97% used, 12 % of the time)" in told.text
+    assert "cpu (97% used, work waits for it 12% of the time)" in told.text
     assert "disk" not in told.text
     said = diagnose(full).verdict
     assert said.startswith("No cause found: requests are well")

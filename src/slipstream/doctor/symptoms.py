@@ -103,9 +103,12 @@ def _strained(evidence: Evidence) -> list[Symptom]:
 
 def _strain(row: UseRow) -> str:
     used = f"{row.utilisation:.0%} used" if row.utilisation is not None else ""
-    waits = f"{row.saturation:.3g} {row.saturation_unit} waiting" if row.saturation else ""
-    if row.saturation and row.saturation_unit.startswith(("%", "ms")):
+    waits = ""
+    if row.saturation and row.saturation_unit.startswith("%"):
+        waits = f"work waits for it {row.saturation:.0f}{row.saturation_unit}"
+    elif row.saturation:
         waits = f"{row.saturation:.3g} {row.saturation_unit}"
+        waits += "" if row.saturation_unit.startswith("ms") else " waiting"
     return f"{row.part} ({', '.join(each for each in (used, waits) if each)})"
 
 
