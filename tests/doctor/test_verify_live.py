@@ -28,18 +28,18 @@ def test_both_sides_take_turns() -> None:
 
 
 def stretches(gain: float, spread: float, seed: int, rounds: int = 12) -> list[tuple[bool, list[Took]]]:
-    """Stretches of 60 requests; each stretch is slower or faster as a whole, whatever is in force."""
+    """Stretches of 30 requests; each stretch is slower or faster as a whole, whatever is in force."""
     rng, made = random.Random(seed), []
     for is_fixed in turns(rounds):
         level = rng.lognormvariate(0, spread) * (1 - gain if is_fixed else 1.0)
-        made.append((is_fixed, [Took(at / 6, level * rng.lognormvariate(0, 0.3), True) for at in range(60)]))
+        made.append((is_fixed, [Took(at / 3, level * rng.lognormvariate(0, 0.3), True) for at in range(30)]))
     return made
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.1, 0.2, 0.4])
+@pytest.mark.parametrize("spread", [0.0, 0.2, 0.4])
 def test_stretches_that_differ_by_themselves_are_no_gain(spread: float) -> None:
-    """Nothing was gained, 60 times: it is kept in hardly more than one in twenty."""
-    assert sum(judged_by_rounds(stretches(0.0, spread, seed)).is_kept for seed in range(60)) <= 6
+    """Nothing was gained, 40 times: it is kept in hardly more than one in twenty."""
+    assert sum(judged_by_rounds(stretches(0.0, spread, seed)).is_kept for seed in range(40)) <= 5
 
 
 def test_a_real_gain_is_kept() -> None:

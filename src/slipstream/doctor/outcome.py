@@ -66,14 +66,23 @@ def took(records: Sequence[Record]) -> list[Took]:
     ]
 
 
-def outcome(requests: Sequence[Took]) -> Outcome:
-    """The numbers of some requests."""
+def span_of(requests: Sequence[Took]) -> float:
+    """Seconds from the first arrival to the last end."""
+    ends = [each.at + each.seconds for each in requests]
+    return max(ends, default=0.0) - min((each.at for each in requests), default=0.0)
+
+
+def outcome(requests: Sequence[Took], *, span: float | None = None) -> Outcome:
+    """The numbers of some requests.
+
+    `span` (seconds) is that of the run that they were drawn from: a draw that misses the edges did not take
+    less. By default it is their own.
+    """
     longest = max((each.seconds for each in requests), default=0.0)
-    times = [each.seconds if each.is_served else max(longest, 1e-9) for each in requests]
+    times = sorted(each.seconds if each.is_served else max(longest, 1e-9) for each in requests)
     served = sum(each.is_served for each in requests)
     costs = [each.cost for each in requests if each.cost is not None]
-    ends = [each.at + each.seconds for each in requests]
-    span = max(ends, default=0.0) - min((each.at for each in requests), default=0.0)
+    span = span_of(requests) if span is None else span
     return Outcome(
         quantile(times, 0.5),
         quantile(times, 0.95),

@@ -22,7 +22,17 @@ from slipstream.doctor.checks.starved_local import LOCAL
 from slipstream.doctor.checks.starved_local import NAME as STARVED
 from slipstream.doctor.evidence import UNEXPLAINED_NS_MIN, Evidence, Flow
 from slipstream.doctor.finding import Finding, Fix
-from slipstream.doctor.outcome import Interval, Outcome, block_length, blocks, interval, outcome, took
+from slipstream.doctor.outcome import (
+    Interval,
+    Outcome,
+    Took,
+    block_length,
+    blocks,
+    interval,
+    outcome,
+    span_of,
+    took,
+)
 from slipstream.doctor.refusals import refusing
 from slipstream.doctor.replay import Replayed, Stall, Traffic, replay
 from slipstream.doctor.replay_model import Asked, Served
@@ -65,7 +75,7 @@ class Prediction(Struct, frozen=True):
         now: as recorded.
         then: with the fix.
         p50, p95, throughput: intervals of what they would be, 90 %.
-        gain: the share of the p95 that would be saved; negative where it gets worse.
+        gain: the share of the p95 that would be saved, replay against replay; negative where it gets worse.
         replay_error: how far the replay without the fix misses the recorded p95, as a share.
         requests: how many were replayed.
         refused: why nothing is predicted; empty where something is.
@@ -171,10 +181,15 @@ def _summed(flows: Sequence[Flow], pairs: Sequence[tuple[Replayed, Replayed]], s
     drawn: list[Outcome] = []
     gains: list[float] = []
     for one, other in pairs:
-        first, second = took(one.records), took(other.records)
+        first, second = _by_number(one), _by_number(other)
+        spans = [span_of([each for each in side if each is not None]) for side in (first, second)]
         for _ in range(SAMPLES):
-            drawn.append(outcome([second[at] for at in _places(len(second), chance)]))
-            base = outcome([first[at] for at in _places(len(first), chance)])
+            places = _places(len(first), chance)
+            base, then = (
+                outcome([each for at in places if (each := side[at]) is not None], span=span)
+                for side, span in zip((first, second), spans, strict=True)
+            )
+            drawn.append(then)
             gains.append(1.0 - drawn[-1].p95 / max(base.p95, 1e-9))
     middle = _middle(after)
     spread = interval(gains)
@@ -185,11 +200,17 @@ def _summed(flows: Sequence[Flow], pairs: Sequence[tuple[Replayed, Replayed]], s
         p50=_widened(interval([each.p50 for each in drawn])),
         p95=_widened(interval([each.p95 for each in drawn])),
         throughput=interval([each.throughput for each in drawn]),
-        gain=1.0 - middle.p95 / max(now.p95, 1e-9),
+        gain=1.0 - middle.p95 / max(_middle(before).p95, 1e-9),
         gain_interval=Interval(1.0 - (1.0 - spread.low) * off_high, 1.0 - (1.0 - spread.high) * off_low),
         replay_error=off,
         requests=len(flows),
     )
+
+
+def _by_number(played: Replayed) -> list[Took | None]:
+    """What the client of each request met, by its number; None of those that left."""
+    met = iter(took(played.records))
+    return [None if record.outcome == "aborted" else next(met) for record in played.records]
 
 
 def _widened(spread: Interval) -> Interval:
