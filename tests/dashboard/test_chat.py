@@ -441,7 +441,7 @@ def test_keyboard_alone_is_enough(chat: Watched) -> None:
         "node => { node.tabIndex = -1; node.focus(); node.removeAttribute('tabindex') }"
     )
     names = []
-    for _ in range(12):
+    for _ in range(16):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate("""() => {

@@ -73,6 +73,19 @@ def test_workers_are_told_once() -> None:
     assert renewal.settings == told[0]
 
 
+def test_what_is_taken_back_was_no_change() -> None:
+    """Tried, taken back, tried again and kept: those before hold since when they held, those kept since now."""
+    read = [weighted(0.5), ONE, weighted(0.5), ONE, weighted(0.25)]
+    renewal = renewal_of(Origin(lambda: read.pop(0), "file"), [], [])
+    seen = []
+    for _ in range(5):
+        asyncio.run(renewal.renew())
+        seen.append(renewal.view().changed_wall_ns)
+
+    assert (seen[1], seen[3]) == (0, 0)
+    assert 0 < seen[0] < seen[2] < seen[4]
+
+
 def test_the_last_change_is_told() -> None:
     """Never at first, nor where nothing was taken; then the time at which the workers held it."""
     read = [ONE, weighted(1.0, workers=2), weighted(0.5), weighted(0.5)]

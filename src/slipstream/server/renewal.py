@@ -84,6 +84,8 @@ class Renewal:
         self._stalls: deque[StallSeen] = deque(maxlen=STALLS_MAX)
         self._stalls_seen = 0
         self._changed_wall_ns = 0
+        self._home: tuple[Settings, int] | None = None
+        """The settings that others were tried beside, and since when they held."""
 
     def stalled(self, stall: StallSeen) -> None:
         """An event loop has stood still."""
@@ -113,9 +115,15 @@ class Renewal:
                     wanted, (taken, _) = taken, differences(self.settings, now)
                     refused = tuple(each for each in wanted if each not in taken)
             if taken:
+                was, since_ns = self.settings, self._changed_wall_ns
                 self.settings = now
                 await self._tell(now)
-                self._changed_wall_ns = clock.wall_ns()
+                if self._home is not None and self._home[0] == now:  # what was tried is taken back
+                    self._changed_wall_ns = self._home[1]
+                else:
+                    if self._home is None or self._home[0] != was:
+                        self._home = was, since_ns
+                    self._changed_wall_ns = clock.wall_ns()
                 await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
             return Renewed(taken, left, refused, why)
 
