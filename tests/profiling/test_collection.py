@@ -1,6 +1,7 @@
 """What is kept of many calls: exact sums, a fair sample, the slowest, and no memory of the rest."""
 
 import gc
+import threading
 from collections import Counter
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.core.steps import Span, Trace
-from slipstream.profiling import collection
+from slipstream.profiling import ResponseTimeProfiler, collection
 from slipstream.profiling.collection import KEPT_MAX, SLOWEST_MAX, Collection
 from slipstream.profiling.critical_path import own_time_ns
 
@@ -100,3 +101,28 @@ def test_what_is_not_kept_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def spans_alive() -> int:
     return sum(type(each) is Span for each in gc.get_objects())
+
+
+def test_it_is_read_while_threads_go_on() -> None:
+    """New names come meanwhile; every reading is whole."""
+    profiler = ResponseTimeProfiler()
+    done = threading.Event()
+
+    def work(thread: int) -> None:
+        number = 0
+        while not done.is_set():
+            with profiler.step("call"), profiler.step(f"step {thread} {number % 900}"):
+                number += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for each in threads:
+        each.start()
+    try:
+        calls = [profiler.get_profile_data().calls for _ in range(40)]
+    finally:
+        done.set()
+        for each in threads:
+            each.join()
+
+    assert calls == sorted(calls)
+    assert calls[-1] > 0

@@ -48,6 +48,13 @@ class Sums:
         self.total_ns += total_ns
         self.buckets[index(total_ns / count)] += count
 
+    def copied(self) -> "Sums":
+        """The same, for whoever reads while others add."""
+        copy = Sums(self.kind)
+        copy.count, copy.errors, copy.max_ns = self.count, self.errors, self.max_ns
+        copy.total_ns, copy.children_ns, copy.buckets = self.total_ns, self.children_ns, self.buckets.copy()
+        return copy
+
     def settle(self) -> None:
         """Work in the `durations`."""
         durations = self.durations
@@ -92,6 +99,18 @@ class Collection:
             self._waiting.append(trace)
             if len(self._waiting) >= WAITING_MAX:
                 self._work_in()
+
+    def settled(self) -> "Collection":
+        """All that was taken up to now, as a copy: other threads go on taking."""
+        copied = Collection()
+        with self._lock:
+            self._work_in()
+            self._settle()
+            copied.steps = {name: sums.copied() for name, sums in self.steps.items()}
+            copied.roots = {name: sums.copied() for name, sums in self.roots.items()}
+            copied.kept, copied.slowest = list(self.kept), list(self.slowest)
+            copied.calls, copied.late, copied.not_kept = self.calls, self.late, self.not_kept
+        return copied
 
     def settle(self) -> None:
         """Work in all that waits."""

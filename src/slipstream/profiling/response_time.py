@@ -77,8 +77,7 @@ class ResponseTimeProfiler:
 
     def get_profile_data(self) -> ProfileData:
         """What was timed up to now: calls that have ended. An empty profile prints "nothing recorded"."""
-        self._collection.settle()
-        return profile_data(self._collection)
+        return profile_data(self._collection.settled())
 
     def reset(self) -> None:
         """Forget what was timed; calls under way are taken when they end."""
