@@ -161,6 +161,7 @@ def said(result: dict[str, object]) -> str:
             f"| looking 100 times a second, of a core | {result['looking_share_of_a_core']:.2%} |",
             f"| the watch for stalls at rest, of a core | {idle_share['on'] - idle_share['off']:.2%} |",
             f"| CPU of a request with the watch, beside without{void} | {result['watched_over_not']:.3f}x |",
+            f"| CPU of a request while it is looked at, beside not{void} | {result['profiled_over_watched']:.3f}x |",
             f"| CPU of a request, watched and not | {us['on']:.0f} us, {us['off']:.0f} us |",
         )
     )

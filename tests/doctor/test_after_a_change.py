@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from doctor.traffic import START_NS, asks, evidence, happened, times
 from slipstream.config import paths
 from slipstream.config.settings import Settings
+from slipstream.core.errors import ConfigurationError
+from slipstream.doctor.apply import _alone
 from slipstream.doctor.checks import examined
 from slipstream.doctor.diagnosis import diagnose
 from slipstream.doctor.doctor import Doctor, changed_since
@@ -75,3 +78,12 @@ def test_without_a_live_server_all_that_was_recorded_counts(tmp_path: Path) -> N
     given = Doctor(settings=settings).evidence(10**9)  # as far back as the records are
 
     assert (len(given.flows), given.settings_since_wall_ns) == (30, 0)
+
+
+def test_one_fix_at_a_time(tmp_path: Path) -> None:
+    """A second one is refused in words; with the first one's end it is free again."""
+    lock = tmp_path / "doctor.lock"
+    with _alone(lock), pytest.raises(ConfigurationError, match="Another fix"), _alone(lock):
+        raise AssertionError
+    with _alone(lock):
+        assert lock.stat().st_mode & 0o777 == 0o600

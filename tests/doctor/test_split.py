@@ -4,8 +4,10 @@ import pytest
 from msgspec.structs import replace
 
 from doctor.traffic import asks, evidence, times
+from slipstream.core.errors import BadRequest
 from slipstream.core.use import UseRow
 from slipstream.doctor.diagnosis import diagnose
+from slipstream.doctor.doctor import Doctor
 from slipstream.doctor.evidence import Evidence
 from slipstream.doctor.split import PARTS, Split, split
 from slipstream.doctor.symptoms import symptoms
@@ -66,3 +68,23 @@ def test_what_is_full_now_is_a_symptom_and_no_cause() -> None:
     said = diagnose(full).verdict
     assert said.startswith("No cause found: requests are well")
     assert diagnose(given).verdict == "No cause found: the server is well."
+
+
+def test_answers_that_asked_nobody_are_no_measure() -> None:
+    """Cached ones take no service at all: the usual ones are those that reached an upstream."""
+    given = evidence(asks(300, 12), {"east": times(), "west": times(0.9, 0.05)})
+    cached = [
+        replace(each, visit=None, parts=replace(each.parts, first=0, rest=0)) for each in given.flows[:200]
+    ]
+    told = split(replace(given, flows=(*cached, *given.flows[200:])))
+
+    assert told is not None
+    assert "e+" not in told.text
+    assert split(replace(given, flows=tuple(cached))) is None
+
+
+def test_a_window_is_a_time_to_look_back() -> None:
+    """No time at all is none."""
+    for window in ("0s", 0, -1, float("nan"), float("inf")):
+        with pytest.raises(BadRequest, match="no window"):
+            Doctor().evidence(window)

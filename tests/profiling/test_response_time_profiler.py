@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 import time
@@ -379,3 +380,57 @@ def test_exports_hold_every_step() -> None:
     lines = to_collapsed(traces).splitlines()
     assert any("a:b" in line for line in lines)
     assert "left" in waterfall(traces[0])
+
+
+def test_a_stream_that_is_left_early_is_a_call() -> None:
+    """By `break`, as when a client hangs up: it ends when nobody holds it any more."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    def numbers() -> Iterator[int]:
+        yield from range(9)
+
+    @profiler.profile_response_time
+    async def words() -> AsyncIterator[str]:
+        for word in "abc":
+            yield word
+
+    async def main() -> None:
+        async for _ in words():
+            break
+        await asyncio.sleep(0)
+
+    for _ in range(3):
+        for _ in numbers():
+            break
+        asyncio.run(main())
+    gc.collect()
+    data = profiler.get_profile_data()
+
+    assert data.calls == 6
+    assert all(trace.root.first_ns for trace in data.traces)
+
+
+def test_a_forgotten_stream_ends_wherever_the_collector_finds_it() -> None:
+    """In the middle of taking another call, too: nothing waits for itself."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    def numbers() -> Iterator[int]:
+        yield from range(9)
+
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for _ in range(600):
+            cycle: list[object] = [stream := numbers()]
+            cycle.append(cycle)
+            next(stream)
+            del cycle, stream
+            with profiler.step("other"):
+                pass
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+
+    assert profiler.get_profile_data().calls == 1200

@@ -1,6 +1,7 @@
 """`slipstream doctor`: say what is slow, with evidence, and what would help; do that, and see."""
 
 import asyncio
+import functools
 import signal
 import sys
 from collections.abc import Iterator
@@ -133,7 +134,7 @@ def _diagnose(
 
     asked = Doctor(server=server)
     console = Console(stderr=as_json)
-    told = _told_beside if as_json else console.print
+    told = _told_beside if as_json else functools.partial(console.print, markup=False, highlight=False)
     if as_json:
         told(f"reading what was recorded in the last {since}")
     evidence = asked.evidence(since)

@@ -5,10 +5,11 @@ Whatever goes wrong on the way, the file and the server are as they were. The fi
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from slipstream.config.live import LiveServer
 from slipstream.config.load import load
 from slipstream.config.settings import Settings
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.core.errors import BadRequest, ConfigurationError, SlipstreamError
 from slipstream.core.record import Record
 from slipstream.doctor.diagnosis import Cause, Diagnosis
 from slipstream.doctor.doctor import Doctor, recorded
@@ -34,6 +35,8 @@ from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
 from slipstream.server.renewal import Renewed
 from slipstream.store.ledger import Entry, LedgerStore, State
+
+LOCK = "doctor.lock"
 
 BEFORE = ".before-doctor"
 """What the name of the file before ends in."""
@@ -77,12 +80,28 @@ def apply(
     told(f"cause {number}: {cause.finding.cause}")
     told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
     verifying = _Verifying(by, asked_of(evidence), view.settings, change, told)
-    try:
-        done = asyncio.run(_heeding_signals(_applied(change, verifying, seconds, told)))
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    _write_down(paths.ledger_path(settings), cause, fix, done)
+    ledger = paths.ledger_path(settings)
+    with _alone(ledger.with_name(LOCK)):
+        try:
+            done = asyncio.run(_heeding_signals(_applied(change, verifying, seconds, told)))
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
+        _write_down(ledger, cause, fix, done)
     return done
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One fix at a time on this data folder, or both would measure the other's."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError("Another fix is being applied.", hint="Wait until it is done.") from None
+        yield
+    finally:
+        os.close(descriptor)  # and with it the lock, as when the process ends
 
 
 def expected(found: Diagnosis, number: int, setting: str) -> None:
@@ -221,7 +240,7 @@ async def _applied(
         return done
     finally:
         if not is_settled:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, SlipstreamError):  # what broke it off is told, not this
                 await change.take_out()
 
 

@@ -74,7 +74,8 @@ def _too_few(evidence: Evidence) -> str:
     if evidence.settings_since_wall_ns and count + len(evidence.before) < RECORDS_MIN:
         at = datetime.fromtimestamp(evidence.settings_since_wall_ns / 1e9, UTC).astimezone()
         since = f" since the settings changed at {at:%H:%M:%S}"
-    return f"{count} requests{since} are too few to say anything; {RECORDS_MIN} are needed."
+    hint = "" if since else " Look further back (--since), or at the server that is meant (--server)."
+    return f"{count} requests{since} are too few to say anything; {RECORDS_MIN} are needed.{hint}"
 
 
 def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:

@@ -9,7 +9,7 @@ from slipstream.config.live import LiveServer, find_live
 from slipstream.config.load import load
 from slipstream.config.settings import Settings
 from slipstream.core import clock
-from slipstream.core.errors import StoreFailed
+from slipstream.core.errors import BadRequest, StoreFailed
 from slipstream.core.portal import PORTAL
 from slipstream.core.record import Record
 from slipstream.core.use import UseRow
@@ -25,6 +25,7 @@ from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore
 from slipstream.testing.load.quantity import seconds as seconds_of
 
 ASK_SECONDS = 30.0
+WINDOW_SECONDS_MAX = 50 * 366 * 86_400.0
 USE_SECONDS = 1.0
 """How long resources are watched: what is full now, beside what was slow."""
 
@@ -62,6 +63,10 @@ class Doctor:
         It begins at the last change of the live server's settings: what was before is not what is now.
         """
         span = seconds_of(window) if isinstance(window, str) else window
+        if not 0 < span < WINDOW_SECONDS_MAX:
+            raise BadRequest(
+                f"{window!r} is no window to look back.", param="window", hint="Such as 15m or 6h."
+            )
         since_ns = clock.wall_ns() - round(span * 1e9)
         settings = self._settings or load()
         view = self.view(settings)

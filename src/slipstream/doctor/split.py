@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from slipstream.doctor.evidence import Evidence, Flow
+from slipstream.doctor.evidence import RECORDS_MIN, Evidence, Flow
 from slipstream.doctor.times import Parts, quantile
 from slipstream.profiling.tail import tail_shares
 
@@ -66,22 +66,24 @@ class Split(Struct, frozen=True):
 
 
 def split(evidence: Evidence) -> Split | None:
-    """The split of a window; None where there is nothing to split."""
-    flows = evidence.flows
-    if not evidence.is_enough or not evidence.slow:
+    """The split of what reached an upstream in a window; None where that is too little."""
+    flows = [flow for flow in evidence.flows if flow.visit is not None]
+    slow = [flow for flow in evidence.slow if flow.visit is not None]
+    if not evidence.is_enough or len(flows) < RECORDS_MIN or not slow:
         return None
+    slow_ns = max(1, sum(flow.record.duration_ns for flow in slow))
     shares = {each.step: each for each in tail_shares([_vector(flow.parts) for flow in flows])}
     parts = tuple(
         PartShare(
             name,
-            sum(getattr(flow.parts, name) for flow in evidence.slow) / evidence.slow_ns,
+            sum(getattr(flow.parts, name) for flow in slow) / slow_ns,
             shares[name].gap,
             shares[name].variance,
         )
         for name in PARTS
     )
-    kind = _kind({each.part: each.gap for each in parts}, flows, evidence.slow)
-    return Split(kind, _text(kind, parts, flows, evidence.slow), parts)
+    kind = _kind({each.part: each.gap for each in parts}, flows, slow)
+    return Split(kind, _text(kind, parts, flows, slow), parts)
 
 
 def _vector(parts: Parts) -> dict[str, float]:

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from slipstream.core import clock
 from slipstream.core.record import Record
 from slipstream.doctor.outcome import Took, outcome, took
-from slipstream.doctor.verify import FAILED_MORE, Switch, Verified, appended, judged, turns
+from slipstream.doctor.verify import FAILED_MORE, REQUESTS_MIN, Switch, Verified, appended, judged, turns
 
 ROUNDS_MIN, ROUNDS_MAX = 6, 12
 """With six rounds chance alone gives the strongest result once in 64 times."""
@@ -41,7 +41,10 @@ STOP_REQUESTS = 20
 """With so many requests on each side, what fails far more with the fix ends it at once."""
 
 WORSE_MAX = 2.0
-"""So does a p95 of so many times that without it."""
+"""So does a p95 of so many times that without it, told by requests enough."""
+
+LAST = 3
+"""Stretches that are looked at for harm, the latest: both sides are among them."""
 
 LATE_SECONDS_MAX = 120.0
 """So long, at most, the last requests are waited for: those that take longest must not be missing."""
@@ -81,7 +84,7 @@ async def compare_live(
         washed_ns = begun_ns + int(each_seconds * WASHOUT_SHARE * 1e9)
         stretches.append(Stretch(is_fixed, washed_ns, clock.wall_ns()))
         told(f"stretch {len(stretches)} of {2 * rounds}: {'with' if is_fixed else 'without'} it")
-        if is_fixed and (harm := _harm(await _met(recorded, stretches))):
+        if is_fixed and (harm := _harm(await _met(recorded, stretches[-LAST:]))):
             return harm
     await _until_over(stretches[-1].until_ns, oldest)
     return judged_by_rounds(await _met(recorded, stretches))
@@ -115,7 +118,7 @@ def _harm(met: Sequence[tuple[bool, list[Took]]]) -> Verified | None:
     one, other = outcome(without), outcome(with_fix)
     if other.failed_share > one.failed_share + 2 * FAILED_MORE:
         said = f"{other.failed_share:.0%} of the requests failed with it, {one.failed_share:.0%} without"
-    elif other.p95 > WORSE_MAX * one.p95:
+    elif other.p95 > WORSE_MAX * one.p95 and min(len(without), len(with_fix)) >= REQUESTS_MIN:
         said = f"with it the p95 is {other.p95:.2f} s, without it {one.p95:.2f} s"
     else:
         return None

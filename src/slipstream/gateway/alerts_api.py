@@ -5,7 +5,6 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
-import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,10 +15,12 @@ from slipstream.core.alerts import Event, Mark, MarkKind, Rule, Severity, Silenc
 from slipstream.core.errors import BadRequest
 from slipstream.core.outbox import Message
 from slipstream.gateway.admin_api import admin_only, json_response
+from slipstream.gateway.json_body import json_body
 from slipstream.monitoring.alerts.backtest import Backtest
 from slipstream.monitoring.alerts.evaluator import RuleView
 
 BODY_BYTES_MAX = 64 * 1024
+_HOW = "`docs/alerts.md` shows one of each kind."
 ROWS_MAX = 1000
 T = TypeVar("T")
 
@@ -262,18 +263,7 @@ def _view(message: Message) -> MessageView:
 
 
 async def _body(request: Request, kind: type[T]) -> T:
-    """The body, typed. JSON alone: a form of another site cannot send that (DESIGN §9.5)."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise BadRequest("The content type must be application/json.", code="wrong_content_type", status=415)
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > BODY_BYTES_MAX:
-            raise BadRequest("The body is too large.", status=413)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.MsgspecError as error:
-        raise BadRequest(f"The body cannot be understood: {error}.") from error
+    return await json_body(request, kind, _HOW, most=BODY_BYTES_MAX)
 
 
 def _number(request: Request, name: str, default: int, largest: int) -> int:

@@ -3,18 +3,16 @@
 from collections.abc import Awaitable
 from typing import Literal, Protocol
 
-import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from slipstream.core.errors import BadRequest
 from slipstream.gateway.admin_api import admin_only, json_response
+from slipstream.gateway.json_body import json_body
 
 VerifyBy = Literal["replay", "live"]
 PREFIX = "/_slipstream"
-BODY_BYTES_MAX = 4096
 _HOW = 'Such as {"since": "1h"}, or {"since": "1h", "apply": 1, "verify_seconds": 60}.'
 
 
@@ -84,7 +82,7 @@ def doctor_routes(settings: Settings, desk: Desk) -> list[BaseRoute]:
         return json_response(desk.state())
 
     async def start(request: Request) -> Response:
-        asked = await _asked(request)
+        asked = await json_body(request, RunBody, _HOW)
         run = desk.start(
             asked.since, asked.apply, asked.verify_seconds, verify_by=asked.verify_by, expect=asked.expect
         )
@@ -104,20 +102,3 @@ def doctor_routes(settings: Settings, desk: Desk) -> list[BaseRoute]:
         Route(f"{PREFIX}/doctor/run", admin_only(cancel), methods=["DELETE"]),
         Route(f"{PREFIX}/ledger", admin_only(ledger)),
     ]
-
-
-async def _asked(request: Request) -> RunBody:
-    """The body. JSON alone: a form of another site cannot send that (DESIGN §9.5)."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise BadRequest(
-            "The content type must be application/json.",
-            status=415,
-            hint="Send the header `Content-Type: application/json`.",
-        )
-    body = await request.body()
-    if len(body) > BODY_BYTES_MAX:
-        raise BadRequest("The doctor is asked in less than 4 KB.", status=413, hint=_HOW)
-    try:
-        return msgspec.json.decode(body, type=RunBody)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequest(f"This asks the doctor for nothing: {error}.", hint=_HOW) from None

@@ -4,7 +4,6 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol
 
-import msgspec
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +11,10 @@ from starlette.routing import BaseRoute, Route
 
 from slipstream.core.errors import BadRequest
 from slipstream.gateway.admin_api import admin_only, json_response
+from slipstream.gateway.json_body import json_body
 from slipstream.store.records import RecordFilter
 
 PREFIX = "/_slipstream"
-BODY_BYTES_MAX = 4096
 _HOW = 'Such as {"what": "cpu", "seconds": 10}.'
 What = Literal["cpu", "memory"]
 By = Literal["memray", "memray-objects", "tracemalloc"]
@@ -85,20 +84,7 @@ class _Routes:
         return json_response(self._desk.last("cpu" if what == "cpu" else "memory"))
 
     async def profile(self, request: Request) -> Response:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            raise BadRequest(
-                "The content type must be application/json.",
-                status=415,
-                hint="Send the header `Content-Type: application/json`.",
-            )
-        body = await request.body()
-        if len(body) > BODY_BYTES_MAX:
-            raise BadRequest("A profile is asked for in less than 4 KB.", status=413, hint=_HOW)
-        try:
-            asked = msgspec.json.decode(body, type=ProfileBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise BadRequest(f"This asks for no profile: {error}.", hint=_HOW) from None
+        asked = await json_body(request, ProfileBody, _HOW)
         return json_response(await self._desk.profile(asked.what, asked.seconds, by=asked.by))
 
     async def steps(self, request: Request) -> Response:

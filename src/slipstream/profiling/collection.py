@@ -7,13 +7,15 @@ are many. Safe to call from several threads.
 import math
 import random
 import threading
-from collections import Counter
+from collections import Counter, deque
 
 from slipstream.core.histogram import index, indices
 from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Trace
 
 WAITING_MAX = 256
 """Traces that wait to be worked in."""
+FULL_TIMES, FULL_SECONDS = 16, 0.05
+"""Where so many times that wait, whoever brings one more is slowed."""
 DURATIONS_MAX = 4_096
 """Durations that wait to be worked in: with many others a quarter of the price of one by one."""
 KEPT_MAX = 512
@@ -78,7 +80,7 @@ class Collection:
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
         self._random = random.Random(seed)  # noqa: S311 (a sample, no secret)
-        self._waiting: list[Trace] = []
+        self._waiting: deque[Trace] = deque()
         self.clear()
 
     def clear(self) -> None:
@@ -95,10 +97,16 @@ class Collection:
 
     def add(self, trace: Trace) -> None:
         """Take a trace whose root has ended."""
-        with self._lock:
-            self._waiting.append(trace)
-            if len(self._waiting) >= WAITING_MAX:
+        self._waiting.append(trace)
+        waiting = len(self._waiting)
+        if waiting < WAITING_MAX:
+            return
+        # Not waited for without end: the collector may end a forgotten stream within `_work_in` itself.
+        if self._lock.acquire(timeout=FULL_SECONDS if waiting >= FULL_TIMES * WAITING_MAX else 0):
+            try:
                 self._work_in()
+            finally:
+                self._lock.release()
 
     def settled(self) -> "Collection":
         """All that was taken up to now, as a copy: other threads go on taking."""
@@ -119,12 +127,12 @@ class Collection:
             self._settle()
 
     def _work_in(self) -> None:
-        for trace in self._waiting:
+        for _ in range(len(self._waiting)):  # others add meanwhile: those are the next one's
+            trace = self._waiting.popleft()
             self.calls += 1
             self._sum(trace)
             if not self._keep(trace):
                 trace.root = ENDED.root  # no cycle is left: its spans are freed at once
-        self._waiting.clear()
 
     def _settle(self) -> None:
         for sums in (*self.steps.values(), *self.roots.values()):

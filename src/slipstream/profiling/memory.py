@@ -136,7 +136,7 @@ class MemoryProfiler:
             virtual_bytes=size.virtual_bytes,
             peak_bytes=max(each.rss_bytes for each in sizes),
             trend=trend(sizes),
-            garbage_objects=sum(gc.get_count()),
+            garbage_objects=gc.get_count()[0],
             note=note,
         )
         if looking is None or seen is None:

@@ -269,6 +269,10 @@ class TimedGenerator(Generator[Any, Any, Any]):
             self._items.close()
         self._turn.over()
 
+    def __del__(self) -> None:
+        """Left by `break`: nobody closes it, it is only forgotten. So it ends now."""
+        self._turn.over()
+
 
 class TimedAsyncGenerator(AsyncGenerator[Any, Any]):
     """An async generator that is timed from its call to its last item."""
@@ -295,4 +299,8 @@ class TimedAsyncGenerator(AsyncGenerator[Any, Any]):
         """Ask for no more items."""
         with self._turn:
             await self._items.aclose()
+        self._turn.over()
+
+    def __del__(self) -> None:
+        """Left by `break`, as by a client that hangs up; its own generator is closed by the loop."""
         self._turn.over()

@@ -17,7 +17,7 @@ export function entriesTable(entries) {
     ["Expected", "num", (entry) => both(time(entry.predicted_p95), spread(entry.predicted_gain, entry.gain_low, entry.gain_high))],
     ["Actual", "num", (entry) => both(time(entry.actual_p95), spread(entry.actual_gain, entry.actual_low, entry.actual_high))],
     ["Answers/s", "num", ({ predicted_throughput: expected, actual_throughput: actual }) => both(told(actual, ""), `expected ${told(expected, "")}`)],
-    ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual ?? expected, "USD"), `before ${told(now, "USD")}`)]] : []),
+    ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual, "USD"), `expected ${told(expected, "USD")}, before ${told(now, "USD")}`)]] : []),
     ["Outcome", "", ({ state }) => el("span", { class: `outcome is-${STATES[state]}` }, state)],
   ];
   return table("Fixes that were done, newest first", columns, entries);
