@@ -1,6 +1,6 @@
 """The critical path adds up: to the wall time of the call, whatever ran beside what."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slipstream.core.steps import Span, Trace
@@ -80,6 +80,7 @@ def test_what_is_within_a_step_counts_instead_of_it() -> None:
         st.dictionaries(st.sampled_from("abcde"), st.floats(0, 1e6), min_size=1), min_size=2, max_size=60
     )
 )
+@example([{"a": 0.0, "b": 0.0, "c": 0.03, "d": 16385.0}, {"a": 0.0, "b": 0.03, "c": 16385.0}])
 def test_tail_shares_add_up(vectors: list[dict[str, float]]) -> None:
     """Both views add up to 100 %, or to nothing where all calls took the same time."""
     shares = tail_shares(vectors)

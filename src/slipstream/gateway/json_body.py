@@ -27,4 +27,4 @@ async def json_body(request: Request, kind: type[T], how: str, *, most: int = BO
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The body is not what is asked for here: {error}.", hint=how) from None
+        raise BadRequest(f"The body cannot be understood: {error}.", hint=how) from None

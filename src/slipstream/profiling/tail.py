@@ -11,7 +11,7 @@ Ranking by mean time instead would name the call that is always long, however li
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -23,6 +23,9 @@ SHARE_MIN = 0.3
 """A step stands out with at least this share …"""
 LEAD_MIN = 1.2
 """… and so many times that of the next."""
+
+ROUNDING = 1e-9
+"""Parts that cancel out to so little of themselves have no sum but rounding."""
 
 Vector = Mapping[str, float]
 """Time on the critical path by step, of one call."""
@@ -63,8 +66,8 @@ def tail_shares(vectors: Sequence[Vector]) -> list[TailShare]:
     shares = [
         TailShare(
             name,
-            _share(variance[name], math.fsum(variance.values())),
-            _share(gaps[name], math.fsum(gaps.values())),
+            _share(variance[name], _whole(variance.values())),
+            _share(gaps[name], _whole(gaps.values())),
             _share(math.fsum(vector.get(name, 0.0) for vector in vectors), all_time),
         )
         for name in names
@@ -123,6 +126,12 @@ def _covariances(
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def _whole(parts: Collection[float]) -> float:
+    """Their sum; 0 where they cancel out but for what rounding leaves, of which shares would mean nothing."""
+    whole = math.fsum(parts)
+    return whole if abs(whole) > ROUNDING * math.fsum(map(abs, parts)) else 0.0
 
 
 def _share(part: float, whole: float) -> float:
