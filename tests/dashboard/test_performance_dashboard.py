@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from slipstream.core import clock
 from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.dashboard.performance_dashboard import PerformanceDashboard
 from slipstream.monitoring.performance_monitor import PerformanceMonitor
@@ -120,3 +121,16 @@ def test_alert_is_watched_here(dashboard: PerformanceDashboard) -> None:
 
     assert rule.expanded == "avg of cpu_usage over 1 min > 80 %"
     assert [each.name for each in dashboard.snapshot().alerts] == ["High CPU Usage"]
+
+
+def test_a_replay_beside_it_moves_no_clock_of_its_own(dashboard: PerformanceDashboard) -> None:
+    """The doctor replays traffic on virtual time in the same program: its measurements go on in true time."""
+    monitor = PerformanceMonitor()
+    monitor.measure_response_time(lambda: None)
+    with clock.driven_by(lambda: 10**18):
+        time.sleep(2.5)  # the thread that looks once a second does so meanwhile
+    monitor.measure_response_time(lambda: time.sleep(0.02))
+    deadline = time.monotonic() + 60
+    while dashboard.snapshot()["response_time"] is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -4,6 +4,7 @@ Nothing else reads a clock, so that a test or a prediction can drive the real co
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,10 +16,18 @@ thread_cpu_ns: Callable[[], int] = time.thread_time_ns
 
 @contextlib.contextmanager
 def driven_by(source: Callable[[], int]) -> Iterator[None]:
-    """Let `source` (nanoseconds) stand in for both clocks; one at a time, for tests and replays."""
+    """Let `source` (nanoseconds) stand in for both clocks of the calling thread, for tests and replays.
+
+    One at a time in a process. Other threads keep the true time: what they measure meanwhile is real.
+    """
     global monotonic_ns, wall_ns
-    before = monotonic_ns, wall_ns
-    monotonic_ns = wall_ns = source
+    before = true_monotonic_ns, true_wall_ns = monotonic_ns, wall_ns
+    driven = threading.get_ident()
+
+    def drive(true_ns: Callable[[], int]) -> Callable[[], int]:
+        return lambda: source() if threading.get_ident() == driven else true_ns()
+
+    monotonic_ns, wall_ns = drive(true_monotonic_ns), drive(true_wall_ns)
     try:
         yield
     finally:
