@@ -8,7 +8,8 @@ from slipstream.config.profiling import Profiling
 from slipstream.core.metrics import NS_PER_MS
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.pauses import GcPauses
-from slipstream.profiling.stalls import Stall, StallWatch, gc_stall
+from slipstream.profiling.stall_watch import StallWatch
+from slipstream.profiling.stalls import Stall, gc_stall
 
 _log = logging.getLogger(__name__)
 _CALLBACKS = 2  # frames of ours above the line that a collection struck
