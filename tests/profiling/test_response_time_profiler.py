@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import gc
 import json
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -14,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
-from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, OTHER, SPANS_MAX
+from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, OTHER, SPANS_MAX, Span
 from slipstream.profiling import ResponseTimeProfiler
 from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
 from slipstream.profiling.rendering import waterfall
@@ -434,3 +436,61 @@ def test_a_forgotten_stream_ends_wherever_the_collector_finds_it() -> None:
     gc.collect()
 
     assert profiler.get_profile_data().calls == 1200
+
+
+def test_tasks_may_share_a_step() -> None:
+    """One object, entered by tasks that overlap: each ends its own, whatever the order."""
+    profiler = ResponseTimeProfiler()
+    shared = profiler.step("shared")
+    spans: dict[int, Span] = {}
+
+    async def task(number: int, turns: int) -> None:
+        with profiler.step("call"):
+            with shared as span:
+                spans[number] = span
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                assert not span.end_ns
+            assert span.end_ns
+            with profiler.step("after") as after:
+                assert after.depth == 1
+
+    async def main() -> None:
+        await asyncio.gather(*(task(number, turns) for number, turns in enumerate((5, 1, 9, 1, 3, 7, 2))))
+
+    for _ in range(3):
+        asyncio.run(main())
+
+    data = profiler.get_profile_data()
+    assert data.step_timings["shared"].count == 21
+    assert data.late == 0
+    assert shared._opened is None
+    ends = [spans[number].end_ns for number in (1, 3, 6, 4, 0, 5, 2)]
+    assert ends == sorted(ends)
+
+
+def test_threads_may_share_a_step() -> None:
+    """Entered and left by eight threads as fast as they can, each finds its own span again."""
+    profiler = ResponseTimeProfiler()
+    shared = profiler.step("shared")
+
+    def work(_: int) -> None:
+        for _ in range(2_000):
+            with profiler.step("call") as call:
+                with shared as outer, shared as inner:
+                    assert outer.trace is inner.trace is call.trace
+                assert call.trace.root is call
+                assert outer.end_ns >= inner.end_ns > 0
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(before)
+
+    data = profiler.get_profile_data()
+    assert data.step_timings["shared"].count == 32_000
+    assert data.late == 0
+    assert shared._opened is None

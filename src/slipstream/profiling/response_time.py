@@ -4,6 +4,7 @@ Steps nest by context: concurrent tasks and threads are kept apart, a task that 
 belongs to it. A generator's steps are its own, whoever runs between its items.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -105,6 +106,8 @@ class ResponseTimeProfiler:
 class Step(Struct, eq=False, gc=False):
     """One block that is timed. Entering it yields the span; entering it again times another one.
 
+    Several tasks and threads may share it.
+
     Its two methods are as tight as can be: `bench/steps.py` holds them to a tenth of an OpenTelemetry span.
     """
 
@@ -113,7 +116,7 @@ class Step(Struct, eq=False, gc=False):
     _name: str
     _kind: str
     _opened: Any = None
-    """Span, token of the context, and the one before that where it was entered again."""
+    """Span, token of its context (None once it has ended), and the one that was open before."""
 
     def __enter__(self) -> Span:
         parent = self._current.get()
@@ -122,7 +125,7 @@ class Step(Struct, eq=False, gc=False):
             inner = span if span.depth < BEYOND else parent
         else:
             span = inner = Trace(self._name, self._kind).root
-        self._opened = span, self._current.set(inner), self._opened
+        self._opened = [span, self._current.set(inner), self._opened]
         return span
 
     def __exit__(
@@ -130,14 +133,32 @@ class Step(Struct, eq=False, gc=False):
     ) -> None:
         if self._opened is None:
             return  # ended twice: the first end counts
-        span, token, self._opened = self._opened
-        span.end_ns = clock.monotonic_ns()
+        end_ns = clock.monotonic_ns()
+        opened = self._opened
         try:
-            self._current.reset(token)
-        except ValueError:
-            self._current.set(None)  # left in another context than it was entered in, as generators may be
+            self._current.reset(opened[1])
+        except _NOT_OURS:
+            opened = self._elsewhere(opened)
+        span, opened[1] = opened[0], None
+        while (newest := self._opened) is not None and newest[1] is None:
+            self._opened = newest[2]
+        span.end_ns = end_ns
         if error is not None or not 0 < span.depth < BEYOND:
             self._profiler.over(span, error)
+
+    def _elsewhere(self, newest: list[Any]) -> list[Any]:
+        """The newest one was entered by another task or thread: the one of this context has ended.
+
+        Where there is none we have left the context that we entered, as generators may: then the newest has.
+        """
+        older = newest[2]
+        while older is not None:
+            with contextlib.suppress(*_NOT_OURS):
+                self._current.reset(older[1])
+                return cast("list[Any]", older)
+            older = older[2]
+        self._current.set(None)
+        return newest
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -155,6 +176,8 @@ def opened(parent: Span | None, name: str, kind: str) -> Span:
     return parent.trace.open(parent, name, kind)
 
 
+_NOT_OURS = (ValueError, TypeError, RuntimeError)
+"""A context's token: of another context, taken by nobody any more, or being taken in another thread."""
 _ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[..., Any]]
