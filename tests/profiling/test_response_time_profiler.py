@@ -9,16 +9,20 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
-from slipstream.core import clock
+from slipstream.core import clock, steps
 from slipstream.core.errors import BadRequest
-from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, OTHER, SPANS_MAX, Span
+from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, NO_ROOM, OTHER, SPANS_MAX, Span
 from slipstream.profiling import ResponseTimeProfiler
 from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
+from slipstream.profiling.profile_data import ProfileData
 from slipstream.profiling.rendering import waterfall
 
 
@@ -285,6 +289,105 @@ def test_memory_is_bounded() -> None:
     assert data.step_timings["down"].count + data.calls == DEPTH_MAX * 2
     assert data.not_kept == DEPTH_MAX - 1
     assert str(data)
+
+
+def test_steps_without_room_are_counted_as_others(time_: Clock) -> None:
+    """Beyond the bound every figure is what it would have been: times, own times, percentiles, the bottleneck."""
+    profiler = ResponseTimeProfiler()
+    with profiler.step("call"):
+        time_.pass_ms(2)
+        for number in range(SPANS_MAX * 2):
+            with profiler.step("row"):
+                time_.pass_ms(0.5)
+                with profiler.step("fetch", waits_for="io"):
+                    time_.pass_ms(100 if number == SPANS_MAX * 2 - 1 else 1)
+    data = profiler.get_profile_data()
+    row, fetch = data.step_timings["row"], data.step_timings["fetch"]
+
+    count = SPANS_MAX * 2
+    assert (row.count, fetch.count) == (count, count)
+    assert data.not_kept == 2 * count - SPANS_MAX + 1
+    assert fetch == pytest.approx(count + 99)
+    assert fetch.self_ms == pytest.approx(count + 99)
+    assert row == pytest.approx(1.5 * count + 99)
+    assert row.self_ms == pytest.approx(0.5 * count)
+    assert (fetch.max, row.max) == (100, 100.5)
+    assert fetch.p95 == pytest.approx(1, rel=0.011)
+    assert data.response_time["call"].self_ms == pytest.approx(2)
+    assert data.bottleneck == "fetch"
+    path = {each.step: each.mean_ms for each in data.critical_path}
+    assert sum(path.values()) == pytest.approx(data.response_time["call"])
+    assert path == pytest.approx({"fetch": count + 99, "row": 0.5 * count, "call (own time)": 2}, rel=1e-3)
+    assert data.waits["io"] == pytest.approx((count + 99) / data.response_time["call"], rel=1e-3)
+    (tree,) = data.tree
+    assert sum(each.total_ms for each in tree.children) + tree.self_ms == pytest.approx(tree.total_ms)
+    assert NO_ROOM in to_collapsed(data.traces)
+    assert "only in the sums" in waterfall(data.traces[0])
+
+
+PROGRAMS = st.recursive(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 50), st.just([])), max_size=4),
+    lambda inner: st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 50), inner), max_size=4),
+    max_leaves=20,
+)
+
+
+@given(PROGRAMS, st.integers(1, 12), st.integers(1, 4))
+def test_the_bounds_change_no_sum(program: list[Any], spans_max: int, depth_max: int) -> None:
+    """Whatever nests in whatever: timings and critical path are those of a tree without bounds."""
+
+    def profiled() -> ProfileData:
+        driven, profiler = Clock(), ResponseTimeProfiler()
+
+        def run(part: list[Any]) -> None:
+            for name, ms, inner in part:
+                with profiler.step(name, waits_for="io" if name == "a" else "cpu"):
+                    driven.pass_ms(ms)
+                    run(inner)
+
+        with clock.driven_by(lambda: driven.now_ns), profiler.step("call"):
+            driven.pass_ms(1)
+            run(program)
+        return profiler.get_profile_data()
+
+    def figures(data: ProfileData) -> dict[str, float]:
+        timings = dict(data.step_timings) | {"call": data.response_time["call"]}
+        fields = ("count", "real", "self_ms", "max", "p50", "p95", "p99")
+        return {f"{name} {field}": getattr(each, field) for name, each in timings.items() for field in fields}
+
+    whole = profiled()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(steps, "SPANS_MAX", spans_max)
+        patched.setattr(steps, "DEPTH_MAX", depth_max)
+        cut = profiled()
+
+    assert cut.sampled == whole.sampled == 1
+    assert figures(cut) == pytest.approx(figures(whole))
+    assert sum(each.mean_ms for each in cut.critical_path) == pytest.approx(whole.response_time["call"])
+    assert sum(cut.waits.values()) == pytest.approx(1)
+
+
+def test_a_recursion_without_room_keeps_its_own_time_apart(time_: Clock) -> None:
+    """Each level has its millisecond, the deepest ones too."""
+    profiler = ResponseTimeProfiler()
+
+    def down(depth: int) -> None:
+        with profiler.step("down"):
+            time_.pass_ms(1)
+            if depth:
+                down(depth - 1)
+            else:
+                raise ValueError
+
+    with contextlib.suppress(ValueError), profiler.step("call"):
+        down(DEPTH_MAX * 2 - 1)
+    data = profiler.get_profile_data()
+    timing = data.step_timings["down"]
+
+    assert timing.count == timing.errors == 2 * DEPTH_MAX
+    assert timing.self_ms == pytest.approx(2 * DEPTH_MAX)
+    assert timing.max == 2 * DEPTH_MAX
+    assert data.bottleneck == "down"
 
 
 def test_a_step_may_end_twice_or_never() -> None:

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from slipstream.core import clock
+from slipstream.core.histogram import index
 
 SPANS_MAX = 10_000
 """Spans that one trace keeps; later ones are summed up by name in `Trace.overflow`."""
 DEPTH_MAX = 128
-"""Deeper spans, of a recursion, are summed up too: their time stays with the span above."""
+"""Deeper spans, of a recursion, are summed up too."""
 BEYOND = DEPTH_MAX + 1
 """The depth of a span that found no room."""
 NAMES_MAX = 1_000
 """Names of steps that are told apart; later ones count as `OTHER`."""
 OTHER = "__other__"
+NO_ROOM = "(steps without room)"
+"""What trees and stacks call the spans that found none."""
 
 KINDS = ("", "cpu", "queue", "pool", "upstream", "loop", "io")
 """What a step spends its time on, where its author says so."""
@@ -56,28 +59,63 @@ class Span(Struct, eq=False):
         self.first_ns = self.first_ns or clock.monotonic_ns()
 
 
+class Beyond(Span):
+    """A span that found no room: it stands in no tree, and is counted when it has ended.
+
+    Attributes:
+        above: the span that it began in.
+        covered_ns: time of those that began in it.
+    """
+
+    above: Span | None = None
+    covered_ns: int = 0
+
+
+class Overflow(Struct):
+    """The spans of a name that found no room; times in nanoseconds.
+
+    Attributes:
+        own_ns: their time without that of others which began in them.
+        buckets: how many durations fell into each slot of `core.histogram`.
+    """
+
+    name: str
+    kind: str
+    count: int = 0
+    errors: int = 0
+    total_ns: int = 0
+    own_ns: int = 0
+    max_ns: int = 0
+    buckets: dict[int, int] = {}
+
+
+_NONE: dict[Span, list[int]] = {}
+
+
 class Trace:
     """All that was timed of one call: a tree under `root`.
 
     Attributes:
         size: spans in the tree.
-        overflow: what did not fit, by name: count and nanoseconds.
+        overflow: what did not fit, by name.
+        covered: how many of those, and for how long, began in a span of the tree.
         late: spans that were still open when the root ended; they end with it.
     """
 
-    __slots__ = ("late", "overflow", "root", "size")
+    __slots__ = ("covered", "late", "overflow", "root", "size")
 
     def __init__(self, name: str, kind: str = "") -> None:
         self.size = 1
         self.late = 0
-        self.overflow: dict[str, list[int]] = {}
+        self.overflow: dict[str, Overflow] = {}
+        self.covered: dict[Span, list[int]] = _NONE
         self.root = Span(name, kind, self, 0, clock.monotonic_ns())
 
     def open(self, parent: Span, name: str, kind: str) -> Span:
         """A span within `parent`. Where the trace is full it stands in no tree: `count` it afterwards."""
         depth = parent.depth + 1
         if self.size >= SPANS_MAX or depth > DEPTH_MAX:
-            return Span(name, kind, self, BEYOND, clock.monotonic_ns())
+            return Beyond(name, kind, self, BEYOND, clock.monotonic_ns(), above=parent)
         self.size += 1
         span = Span(name, kind, self, depth, clock.monotonic_ns())
         if parent.children:
@@ -86,13 +124,28 @@ class Trace:
             parent.children = [span]
         return span
 
-    def count(self, name: str, duration_ns: int) -> None:
-        """Sum up a step that found no room."""
+    def count(self, span: Beyond) -> None:
+        """Sum up a step that found no room, now that it has ended."""
+        name, taken_ns, above = span.name, span.end_ns - span.start_ns, span.above
         found = self.overflow.get(name)
         if found is None:
-            found = self.overflow.setdefault(name if len(self.overflow) < NAMES_MAX else OTHER, [0, 0])
-        found[0] += 1
-        found[1] += duration_ns
+            name = name if len(self.overflow) < NAMES_MAX else OTHER
+            found = self.overflow.setdefault(name, Overflow(name, span.kind))
+        found.count += 1
+        found.errors += bool(span.error)
+        found.total_ns += taken_ns
+        found.own_ns += max(0, taken_ns - span.covered_ns)
+        found.max_ns = max(found.max_ns, taken_ns)
+        slot = index(taken_ns)
+        found.buckets[slot] = found.buckets.get(slot, 0) + 1
+        if isinstance(above, Beyond):
+            above.covered_ns += taken_ns
+        elif above is not None:
+            if self.covered is _NONE:
+                self.covered = {}
+            covered = self.covered.setdefault(above, [0, 0])
+            covered[0] += 1
+            covered[1] += taken_ns
 
     def spans(self) -> Iterator[Span]:
         """Every span as it would be read: one, what is within it, the next."""

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from slipstream.core.steps import Span
-from slipstream.profiling.critical_path import own_time_ns
+from slipstream.core.steps import NO_ROOM, Span
+from slipstream.profiling.critical_path import covered_beyond_ns, own_time_ns
 from slipstream.profiling.step_timing import MS
 
 
@@ -30,8 +30,15 @@ def call_tree(spans: Sequence[Span]) -> tuple[CallNode, ...]:
             len(group),
             sum(span.duration_ns for span in group) / MS,
             sum(own_time_ns(span) for span in group) / MS,
-            call_tree([child for span in group for child in span.children]),
+            (*call_tree([child for span in group for child in span.children]), *_without_room(group)),
         )
         for name, group in named.items()
     ]
     return tuple(sorted(nodes, key=lambda node: -node.total_ms))
+
+
+def _without_room(group: Sequence[Span]) -> tuple[CallNode, ...]:
+    """The steps of these spans of which only the sums are known."""
+    count = sum(span.trace.covered[span][0] for span in group if span in span.trace.covered)
+    total_ms = sum(map(covered_beyond_ns, group)) / MS
+    return (CallNode(NO_ROOM, count, total_ms, total_ms, ()),) if count else ()

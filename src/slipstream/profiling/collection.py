@@ -9,8 +9,9 @@ import random
 import threading
 from collections import Counter, deque
 
-from slipstream.core.histogram import index, indices
-from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Trace
+from slipstream.core.histogram import indices
+from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Overflow, Trace
+from slipstream.profiling.critical_path import covered_beyond_ns
 
 WAITING_MAX = 256
 """Traces that wait to be worked in."""
@@ -44,11 +45,14 @@ class Sums:
         """Their time that nothing within them covers."""
         return self.total_ns - self.children_ns
 
-    def add_many(self, count: int, total_ns: int) -> None:
-        """Spans of which only the sum is known; their mean stands for each."""
-        self.count += count
-        self.total_ns += total_ns
-        self.buckets[index(total_ns / count)] += count
+    def add_many(self, beyond: Overflow) -> None:
+        """Spans that stand in no tree."""
+        self.count += beyond.count
+        self.errors += beyond.errors
+        self.total_ns += beyond.total_ns
+        self.children_ns += beyond.total_ns - beyond.own_ns
+        self.max_ns = max(self.max_ns, beyond.max_ns)
+        self.buckets.update(beyond.buckets)
 
     def copied(self) -> "Sums":
         """The same, for whoever reads while others add."""
@@ -170,9 +174,12 @@ class Collection:
         self._unsettled += trace.size
         if self._unsettled >= DURATIONS_MAX:
             self._settle()
-        for name, (count, total_ns) in trace.overflow.items():
-            self.not_kept += count
-            self._sums(self.steps, name, "").add_many(count, total_ns)
+        for name, beyond in trace.overflow.items():
+            self.not_kept += beyond.count
+            self._sums(self.steps, name, beyond.kind).add_many(beyond)
+        for span in trace.covered:
+            table = self.roots if span is root else self.steps
+            self._sums(table, span.name, span.kind).children_ns += covered_beyond_ns(span)
 
     @staticmethod
     def _sums(table: dict[str, Sums], name: str, kind: str) -> Sums:

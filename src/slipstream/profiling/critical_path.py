@@ -5,11 +5,11 @@ began, the child that had ended last by then, and so on (the method of CRISP, US
 child covers is the span's own time. The segments do not overlap and add up to the span's duration.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
-from slipstream.core.steps import Span
+from slipstream.core.steps import Overflow, Span, Trace
 
 
 class Segment(Struct, frozen=True):
@@ -46,7 +46,18 @@ def critical_path(root: Span) -> list[Segment]:
 
 
 def own_time_ns(span: Span) -> int:
-    """The time of a span that none of its children covers."""
+    """The time of a span that nothing within it covers, neither its children nor what found no room."""
+    return _uncovered_ns(span) - covered_beyond_ns(span)
+
+
+def covered_beyond_ns(span: Span) -> int:
+    """The time of a span that steps cover which found no room; at most what its children leave."""
+    if span not in span.trace.covered:
+        return 0
+    return min(span.trace.covered[span][1], _uncovered_ns(span))
+
+
+def _uncovered_ns(span: Span) -> int:
     covered, reached_ns, last_ns = 0, span.start_ns, span.end_ns
     for child in span.children:  # in the order of their beginnings
         start_ns, end_ns = child.start_ns, child.end_ns
@@ -60,20 +71,41 @@ def own_time_ns(span: Span) -> int:
 
 def by_name(segments: Iterable[Segment]) -> dict[str, int]:
     """Nanoseconds of the critical path by the name of the step."""
-    sums: dict[str, int] = {}
-    for segment in segments:
-        name = segment.span.name
-        sums[name] = sums.get(name, 0) + segment.duration_ns
-    return sums
+    return _sums(segments, lambda each: each.name)
 
 
 def by_kind(segments: Iterable[Segment]) -> dict[str, int]:
     """The same by what was waited for; a step that does not say inherits nothing and counts as ``."""
+    return _sums(segments, lambda each: each.kind)
+
+
+def _sums(segments: Iterable[Segment], label: Callable[[Span | Overflow], str]) -> dict[str, int]:
+    """Nanoseconds by label. Of a span's own time, what steps cover that found no room is those steps'."""
     sums: dict[str, int] = {}
+    own: dict[Span, int] = {}
     for segment in segments:
-        kind = segment.span.kind
-        sums[kind] = sums.get(kind, 0) + segment.duration_ns
-    return sums
+        span = segment.span
+        sums[label(span)] = sums.get(label(span), 0) + segment.duration_ns
+        if span.trace.covered:
+            own[span] = own.get(span, 0) + segment.duration_ns
+    for span, own_ns in own.items():
+        moved = min(own_ns, covered_beyond_ns(span))
+        if moved:
+            sums[label(span)] -= moved
+            for beyond, part in _parts(span.trace, moved):
+                sums[label(beyond)] = sums.get(label(beyond), 0) + part
+    return {name: total for name, total in sums.items() if total}
+
+
+def _parts(trace: Trace, moved: int) -> Iterator[tuple[Overflow, int]]:
+    """Time shared out among what found no room, by their own times, to the nanosecond."""
+    whole = sum(each.own_ns for each in trace.overflow.values())
+    given = reached = 0
+    for each in trace.overflow.values():
+        reached += each.own_ns
+        upto = moved * reached // whole if whole else moved
+        yield each, upto - given
+        given = upto
 
 
 def _latest_first(children: Sequence[Span]) -> list[Span]:

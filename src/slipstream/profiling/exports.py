@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from slipstream.core import clock
-from slipstream.core.steps import Span, Trace
-from slipstream.profiling.critical_path import own_time_ns
+from slipstream.core.steps import NO_ROOM, Span, Trace
+from slipstream.profiling.critical_path import covered_beyond_ns, own_time_ns
 
 SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
@@ -113,6 +113,8 @@ def to_collapsed(traces: Iterable[Trace]) -> str:
     for trace in traces:
         for stack, span in _stacks(trace.root):
             sums[stack] = sums.get(stack, 0) + own_time_ns(span)
+            if beyond_ns := covered_beyond_ns(span):
+                sums[f"{stack};{NO_ROOM}"] = sums.get(f"{stack};{NO_ROOM}", 0) + beyond_ns
     return "".join(f"{stack} {round(own_ns / 1e3)}\n" for stack, own_ns in sorted(sums.items()))
 
 

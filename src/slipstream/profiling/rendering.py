@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping
 
-from slipstream.core.steps import Span, Trace
+from slipstream.core.steps import DEPTH_MAX, SPANS_MAX, Span, Trace
 from slipstream.profiling.call_tree import CallNode
 from slipstream.profiling.step_timing import MS, StepTiming
 
@@ -25,6 +25,9 @@ def waterfall(trace: Trace) -> str:
         if len(lines) > ROWS_MAX:
             lines.append(f"… {trace.size - ROWS_MAX} more")
             break
+    if trace.overflow:
+        count = sum(each.count for each in trace.overflow.values())
+        lines.append(f"… {count} steps beyond {SPANS_MAX} or {DEPTH_MAX} levels are only in the sums")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest
-from slipstream.core.steps import BEYOND, KINDS, Span, Trace
+from slipstream.core.steps import BEYOND, KINDS, Beyond, Span, Trace
 from slipstream.profiling.collection import Collection
 from slipstream.profiling.profile_data import ProfileData, profile_data
 
@@ -99,8 +99,8 @@ class ResponseTimeProfiler:
             span.error = type(error).__name__
         if span.depth == 0:
             self._collection.add(span.trace)
-        elif span.depth == BEYOND:
-            span.trace.count(span.name, span.duration_ns)
+        elif isinstance(span, Beyond):
+            span.trace.count(span)
 
 
 class Step(Struct, eq=False, gc=False):
@@ -122,26 +122,29 @@ class Step(Struct, eq=False, gc=False):
         parent = self._current.get()
         if parent is not None and not (trace := parent.trace).root.end_ns:
             span = trace.open(parent, self._name, self._kind)
-            inner = span if span.depth < BEYOND else parent
         else:
-            span = inner = Trace(self._name, self._kind).root
-        self._opened = [span, self._current.set(inner), self._opened]
+            span = Trace(self._name, self._kind).root
+        opened = [span, self._current.set(span), None]
+        # No call and no allocation between reading and writing: no other thread comes in between.
+        opened[2], self._opened = self._opened, opened
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._opened is None:
+        opened = self._opened
+        if opened is None:
             return  # ended twice: the first end counts
         end_ns = clock.monotonic_ns()
-        opened = self._opened
         try:
             self._current.reset(opened[1])
         except _NOT_OURS:
             opened = self._elsewhere(opened)
-        span, opened[1] = opened[0], None
-        while (newest := self._opened) is not None and newest[1] is None:
-            self._opened = newest[2]
+        if self._opened is opened:
+            self._opened = opened[2]
+        else:
+            self._unlink(opened)
+        span = opened[0]
         span.end_ns = end_ns
         if error is not None or not 0 < span.depth < BEYOND:
             self._profiler.over(span, error)
@@ -159,6 +162,17 @@ class Step(Struct, eq=False, gc=False):
             older = older[2]
         self._current.set(None)
         return newest
+
+    def _unlink(self, ended: list[Any]) -> None:
+        """Take one from below newer ones; marked, for another thread that does the same may link it again."""
+        ended[1] = None
+        above = self._opened
+        while above is not None and above[2] is not ended:
+            above = above[2]
+        if above is not None:
+            above[2] = ended[2]
+        while (newest := self._opened) is not None and newest[1] is None:
+            self._opened = newest[2]
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -233,12 +247,11 @@ class _Turn:
     """A generator's turn: its span and the steps it left open are current only while it runs itself."""
 
     __slots__ = ("_inner", "_profiler", "_span", "_token")
+    _inner: Span | None
 
     def __init__(self, profiler: ResponseTimeProfiler, name: str) -> None:
         self._profiler = profiler
-        parent = profiler.current.get()
-        self._span = opened(parent, name, "")
-        self._inner = parent if self._span.depth == BEYOND else self._span
+        self._span = self._inner = opened(profiler.current.get(), name, "")
 
     def __enter__(self) -> None:
         self._token = self._profiler.current.set(self._inner)
