@@ -1,7 +1,9 @@
 """The memory profiler names the line that keeps what it allocates, and tells growth from noise."""
 
 import asyncio
+import itertools
 import json
+import random
 import subprocess
 import sys
 import tempfile
@@ -281,16 +283,56 @@ def test_a_forked_process_tells_of_itself() -> None:
 
 
 def test_growth_is_told_from_noise() -> None:
-    """A steady rise grows; a scatter around a level does not."""
-    rising = trend(sizes(*(100 * MB + at * MB + (at % 3) * 1000 for at in range(30))))
-    level = trend(sizes(*(100 * MB + (at * 7919 % 13) * MB for at in range(30))))
+    """A steady rise grows; a scatter around a level does not, nor does one big step."""
+    rising = trend(sizes(*(100 * MB + at * MB + (at % 3) * 1000 for at in range(90))))
+    level = trend(sizes(*(100 * MB + (at * 7919 % 13) * MB for at in range(90))))
+    step = trend(sizes(*(100 * MB + (50 * MB if at > 40 else 0) for at in range(90))))
 
     assert rising is not None
     assert level is not None
+    assert step is not None
     assert rising.grows
     assert rising.bytes_per_second == pytest.approx(MB, rel=0.01)
+    assert str(rising).startswith("grows: 60")
     assert not level.grows
+    assert not step.grows
     assert trend(sizes(1, 2, 3)) is None
+
+
+def test_a_minute_is_waited_for() -> None:
+    """The first growth is that of a process which warms up."""
+    warm = trend(sizes(*(100 * MB + at * MB for at in range(30))))
+
+    assert warm is not None
+    assert not warm.grows
+    assert str(warm) == "too short to tell whether it grows: 29 s"
+
+
+def test_a_size_that_wanders_is_rarely_taken_for_growth() -> None:
+    """Sizes that go up and down by chance, step upon step: one in twenty at most is said to grow.
+
+    A line through all of them with the usual interval says so of nearly half.
+    """
+    drawn = random.Random(7)
+    said = 0
+    for _ in range(400):
+        walk = list(itertools.accumulate(drawn.choices((-MB, 0, MB), k=300), initial=500 * MB))
+        found = trend(sizes(*walk))
+        assert found is not None
+        said += found.grows
+    assert said <= 20
+
+
+def test_a_leak_is_found_among_wandering() -> None:
+    """A leak as large as the wandering of a size in its time is found as a rule."""
+    drawn = random.Random(7)
+    said = 0
+    for _ in range(100):
+        walk = itertools.accumulate(drawn.choices((-MB, 0, MB), k=300), initial=500 * MB)
+        found = trend(sizes(*(size + at * MB / 5 for at, size in enumerate(walk))))
+        assert found is not None
+        said += found.grows
+    assert said >= 80
 
 
 @pytest.mark.parametrize("by", ["memray", "tracemalloc"])

@@ -1,5 +1,6 @@
 """What a memory profiler saw, to be read and printed, and how a trend is told from noise."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -10,8 +11,15 @@ from slipstream.profiling.stalls import Place
 
 By = Literal["memray", "memray-objects", "tracemalloc"]
 """What takes allocations down."""
-TREND_SIZES_MIN = 8
-"""Fewer sizes make no trend."""
+TREND_BLOCKS = 10
+"""Parts of the known time whose mean sizes make the trend; fewer sizes make none."""
+TREND_SECONDS_MIN = 60.0
+"""Before that a process is still warming up, or its allocator gives back once what it took twice."""
+_T_95 = 2.306
+"""Student's t for the differences of so many blocks, 95 %."""
+_AVERAGED = 1.5
+"""Differences of means of a random walk follow each other (Working 1960: by a quarter), so that their mean
+has so many times the variance of independent ones."""
 PARTS = 4
 """Parts of a window of which it is told in how many a line grew."""
 SUSPECT_PARTS = 3
@@ -37,16 +45,32 @@ class Size(Struct, frozen=True):
 
 
 class Trend(Struct, frozen=True):
-    """Growth of the resident memory, by least squares; `interval` is the half width at 95 %."""
+    """Growth of the resident memory; `interval` is the half width at 95 %.
+
+    It is that of the differences between the means of ten parts of the time, so that neither a step, nor a
+    size that wanders as those of allocators do, is taken for growth, as it would be by a line through all.
+    """
 
     bytes_per_second: float
     interval: float
     seconds: float
 
     @property
+    def is_short(self) -> bool:
+        """Whether it is known for too short a time to say anything."""
+        return self.seconds < TREND_SECONDS_MIN
+
+    @property
     def grows(self) -> bool:
-        """Whether it grows beyond what the scatter of the sizes explains."""
-        return self.bytes_per_second - self.interval > 0
+        """Whether it grows beyond what wandering explains, and long enough."""
+        return not self.is_short and self.bytes_per_second - self.interval > 0
+
+    def __str__(self) -> str:
+        if self.is_short:
+            return f"too short to tell whether it grows: {self.seconds:.0f} s"
+        rate, width = self.bytes_per_second * 60, self.interval * 60
+        said = "grows" if self.grows else "no growth beyond noise"
+        return f"{said}: {_mb(rate)}/min ± {_mb(width)} over {self.seconds:.0f} s"
 
 
 class Growth(Struct, frozen=True):
@@ -85,7 +109,7 @@ class MemoryProfile(Struct, frozen=True):
 
     Attributes:
         rss_bytes, virtual_bytes, peak_bytes: of this process; the peak is of the sizes that were seen.
-        trend: None with fewer than 8 sizes.
+        trend: None with fewer than 10 sizes.
         garbage_objects: objects that the collector has not looked at yet.
         growth: by line, largest first; empty unless a window was asked for. Leaks are among them: what is
             kept on purpose, such as a cache that fills, is too.
@@ -120,9 +144,7 @@ class MemoryProfile(Struct, frozen=True):
             f"RSS {_mb(self.rss_bytes)}, peak seen {_mb(self.peak_bytes)}, virtual {_mb(self.virtual_bytes)}"
         )
         if self.trend is not None:
-            rate, width = self.trend.bytes_per_second * 60, self.trend.interval * 60
-            said = "grows" if self.trend.grows else "no growth beyond noise"
-            yield f"{said}: {_mb(rate)}/min ± {_mb(width)} over {self.trend.seconds:.0f} s"
+            yield str(self.trend)
         if self.note:
             yield self.note
         if self.by and self.window_seconds is not None:
@@ -164,20 +186,25 @@ def _row(each: Growth) -> str:
 
 
 def trend(sizes: Sequence[Size]) -> Trend | None:
-    """The line through the sizes with its 95 % interval; None for too few, or all of one moment."""
-    if len(sizes) < TREND_SIZES_MIN:
+    """The growth with its 95 % interval; None for fewer than ten sizes, or all of one moment."""
+    if len(sizes) < TREND_BLOCKS:
         return None
-    xs = [(each.at_ns - sizes[0].at_ns) / 1e9 for each in sizes]
-    ys = [float(each.rss_bytes) for each in sizes]
-    count = len(xs)
-    x_mean, y_mean = math.fsum(xs) / count, math.fsum(ys) / count
-    spread = math.fsum((x - x_mean) ** 2 for x in xs)
-    if spread <= 0:
+    edges = [len(sizes) * at // TREND_BLOCKS for at in range(TREND_BLOCKS + 1)]
+    blocks = [sizes[start:end] for start, end in itertools.pairwise(edges)]
+    times = [math.fsum(each.at_ns for each in block) / len(block) / 1e9 for block in blocks]
+    means = [math.fsum(each.rss_bytes for each in block) / len(block) for block in blocks]
+    if times[-1] <= times[0]:
         return None
-    slope = math.fsum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread
-    left = math.fsum((y - y_mean - slope * (x - x_mean)) ** 2 for x, y in zip(xs, ys, strict=True))
-    error = math.sqrt(left / (count - 2) / spread)
-    return Trend(slope, 2.0 * error, xs[-1])
+    slope = (means[-1] - means[0]) / (times[-1] - times[0])
+    off = [
+        after - before - slope * (then - at)
+        for (before, after), (at, then) in zip(
+            itertools.pairwise(means), itertools.pairwise(times), strict=True
+        )
+    ]
+    variance = math.fsum(each * each for each in off) / (len(off) - 1)
+    error = math.sqrt(_AVERAGED * variance * len(off)) / (times[-1] - times[0])
+    return Trend(slope, _T_95 * error, (sizes[-1].at_ns - sizes[0].at_ns) / 1e9)
 
 
 def _mb(count: float) -> str:
