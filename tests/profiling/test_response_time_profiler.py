@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import sys
@@ -597,3 +598,81 @@ def test_threads_may_share_a_step() -> None:
     assert data.step_timings["shared"].count == 32_000
     assert data.late == 0
     assert shared._opened is None
+
+
+def handing_on(function: Any) -> Any:
+    """A decorator as many are: a plain function around whatever comes."""
+
+    @functools.wraps(function)
+    def wrapper(*args: object) -> object:
+        return function(*args)
+
+    return wrapper
+
+
+def test_a_decorated_stream_is_timed_to_its_end(time_: Clock) -> None:
+    """The decorator's own function is no generator, what it hands on is; async ones and coroutines likewise."""
+    profiler = ResponseTimeProfiler()
+
+    @profiler.profile_response_time
+    @handing_on
+    def stream() -> Iterator[int]:
+        for number in range(3):
+            time_.pass_ms(10)
+            yield number
+
+    @profiler.profile_response_time
+    @handing_on
+    async def astream() -> AsyncIterator[int]:
+        for number in range(3):
+            time_.pass_ms(20)
+            await asyncio.sleep(0)
+            yield number
+
+    @profiler.profile_response_time
+    @handing_on
+    async def answer() -> int:
+        time_.pass_ms(30)
+        await asyncio.sleep(0)
+        with profiler.step("inner"):
+            time_.pass_ms(1)
+        return 5
+
+    async def main() -> list[int]:
+        assert await answer() == 5
+        return [number async for number in astream()]
+
+    assert list(stream()) == asyncio.run(main()) == [0, 1, 2]
+    data = profiler.get_profile_data()
+    assert {name.rpartition(".")[2]: float(each) for name, each in data.response_time.items()} == {
+        "stream": 30,
+        "astream": 60,
+        "answer": 31,
+    }
+    assert data.step_timings["inner"].count == 1
+
+
+def test_a_decorator_that_collects_a_stream_is_a_plain_call(time_: Clock) -> None:
+    """What it gives is handed on as it is; what it raises ends the call."""
+    profiler = ResponseTimeProfiler()
+
+    def collecting(function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*args: object) -> object:
+            return list(function(*args))
+
+        return wrapper
+
+    @profiler.profile_response_time
+    @collecting
+    def numbers(fails: bool) -> Iterator[int]:
+        time_.pass_ms(4)
+        yield 1
+        if fails:
+            raise ZeroDivisionError
+
+    assert numbers(False) == [1]
+    with pytest.raises(ZeroDivisionError):
+        numbers(True)
+    (timing,) = profiler.get_profile_data().response_time.values()
+    assert (float(timing), timing.count, timing.errors) == (8, 2, 1)

@@ -7,7 +7,7 @@ belongs to it. A generator's steps are its own, whoever runs between its items.
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast
@@ -19,6 +19,7 @@ from slipstream.core.errors import BadRequest
 from slipstream.core.steps import BEYOND, KINDS, Beyond, Span, Trace
 from slipstream.profiling.collection import Collection
 from slipstream.profiling.profile_data import ProfileData, profile_data
+from slipstream.profiling.streams import TimedAsyncGenerator, TimedGenerator, Turn, waited_for
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -144,6 +145,8 @@ class Step(Struct, eq=False, gc=False):
             self._opened = opened[2]
         else:
             self._unlink(opened)
+        while (newest := self._opened) is not None and newest[1] is None:
+            self._opened = newest[2]
         span = opened[0]
         span.end_ns = end_ns
         if error is not None or not 0 < span.depth < BEYOND:
@@ -171,8 +174,6 @@ class Step(Struct, eq=False, gc=False):
             above = above[2]
         if above is not None:
             above[2] = ended[2]
-        while (newest := self._opened) is not None and newest[1] is None:
-            self._opened = newest[2]
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -183,13 +184,6 @@ class Step(Struct, eq=False, gc=False):
         self.__exit__(kind, error, trace)
 
 
-def opened(parent: Span | None, name: str, kind: str) -> Span:
-    """A span within `parent`, or the root of a new trace, also for a task that outlived its call."""
-    if parent is None or parent.trace.root.end_ns:
-        return Trace(name, kind).root
-    return parent.trace.open(parent, name, kind)
-
-
 _NOT_OURS = (ValueError, TypeError, RuntimeError)
 """A context's token: of another context, taken by nobody any more, or being taken in another thread."""
 _ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
@@ -198,13 +192,13 @@ Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[...
 
 
 def _wrapper_of(function: Callable[..., object]) -> Wrapper:
-    if inspect.isasyncgenfunction(function):
-        return _async_stream
-    if inspect.isgeneratorfunction(function):
-        return _stream
+    """By what the innermost function is: decorators around it mostly hand on what it gives."""
+    inner = inspect.unwrap(function)
+    if inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        return _handed_on
     if inspect.iscoroutinefunction(function):
         return _coroutine
-    return _plain
+    return _handed_on if inspect.iscoroutinefunction(inner) else _plain
 
 
 def _plain(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -225,118 +219,21 @@ def _coroutine(profiler: ResponseTimeProfiler, name: str, function: Callable[...
     return timed
 
 
-def _stream(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _handed_on(profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The call is over when what it returned is: a stream, or what is waited for; else at once."""
+
     @functools.wraps(function)
-    def timed(*args: object, **kwargs: object) -> TimedGenerator:
-        return TimedGenerator(_Turn(profiler, name), function(*args, **kwargs))
+    def timed(*args: object, **kwargs: object) -> object:
+        turn = Turn(profiler, name)
+        with turn:
+            given = function(*args, **kwargs)
+        if isinstance(given, Generator):
+            return TimedGenerator(turn, given)
+        if isinstance(given, AsyncGenerator):
+            return TimedAsyncGenerator(turn, given)
+        if isinstance(given, Coroutine):
+            return waited_for(turn, given)
+        turn.over()
+        return given
 
     return timed
-
-
-def _async_stream(
-    profiler: ResponseTimeProfiler, name: str, function: Callable[..., Any]
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def timed(*args: object, **kwargs: object) -> TimedAsyncGenerator:
-        return TimedAsyncGenerator(_Turn(profiler, name), function(*args, **kwargs))
-
-    return timed
-
-
-class _Turn:
-    """A generator's turn: its span and the steps it left open are current only while it runs itself."""
-
-    __slots__ = ("_inner", "_profiler", "_span", "_token")
-    _inner: Span | None
-
-    def __init__(self, profiler: ResponseTimeProfiler, name: str) -> None:
-        self._profiler = profiler
-        self._span = self._inner = opened(profiler.current.get(), name, "")
-
-    def __enter__(self) -> None:
-        self._token = self._profiler.current.set(self._inner)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._inner = self._profiler.current.get()
-        self._profiler.leave(self._token)
-        if error is not None:
-            self._end(error)
-
-    def came(self) -> None:
-        """An item: the first one is an event."""
-        self._span.event()
-
-    def over(self) -> None:
-        """Nobody wants another item."""
-        self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
-        if not self._span.end_ns:
-            self._span.end_ns = clock.monotonic_ns()
-            self._profiler.over(self._span, error)
-
-
-class TimedGenerator(Generator[Any, Any, Any]):
-    """A generator that is timed from its call to its last item."""
-
-    def __init__(self, turn: _Turn, items: Generator[Any, Any, Any]) -> None:
-        self._turn = turn
-        self._items = items
-
-    def send(self, value: Any) -> Any:
-        """Go on to the next item."""
-        with self._turn:
-            item = self._items.send(value)
-        self._turn.came()
-        return item
-
-    def throw(self, *error: Any) -> Any:
-        """Raise within the generator."""
-        with self._turn:
-            item = self._items.throw(*error)
-        self._turn.came()
-        return item
-
-    def close(self) -> None:
-        """Ask for no more items."""
-        with self._turn:
-            self._items.close()
-        self._turn.over()
-
-    def __del__(self) -> None:
-        """Left by `break`: nobody closes it, it is only forgotten. So it ends now."""
-        self._turn.over()
-
-
-class TimedAsyncGenerator(AsyncGenerator[Any, Any]):
-    """An async generator that is timed from its call to its last item."""
-
-    def __init__(self, turn: _Turn, items: AsyncGenerator[Any, Any]) -> None:
-        self._turn = turn
-        self._items = items
-
-    async def asend(self, value: Any) -> Any:
-        """Go on to the next item."""
-        with self._turn:
-            item = await self._items.asend(value)
-        self._turn.came()
-        return item
-
-    async def athrow(self, *error: Any) -> Any:
-        """Raise within the generator."""
-        with self._turn:
-            item = await self._items.athrow(*error)
-        self._turn.came()
-        return item
-
-    async def aclose(self) -> None:
-        """Ask for no more items."""
-        with self._turn:
-            await self._items.aclose()
-        self._turn.over()
-
-    def __del__(self) -> None:
-        """Left by `break`, as by a client that hangs up; its own generator is closed by the loop."""
-        self._turn.over()
