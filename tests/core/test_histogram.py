@@ -1,6 +1,7 @@
 """The histogram: any quantile within 1.1 % of the exact one, merging exact, bytes that come back."""
 
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -129,3 +130,18 @@ def test_values_speak_in_their_unit() -> None:
     assert sketch.mean == pytest.approx(20.0)
     assert sketch.quantile(0.5) == pytest.approx(20.0, rel=0.011)
     assert sketch.above(25.0) == 1
+
+
+NEAR_BOUNDS = st.builds(
+    lambda slot, off: max(0, math.floor(bounds(slot)[1]) + off),
+    st.integers(0, histogram.OVER - 1),
+    st.integers(-2, 2),
+)
+
+
+@given(st.lists(NEAR_BOUNDS | st.integers(0, 2**48), max_size=80), st.sampled_from([1, 256]))
+def test_many_are_counted_as_each_one_is(values: list[int], sorted_min: int) -> None:
+    """In order and cut at the bounds, or one by one: the same counts, right at the bounds too."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(histogram, "SORTED_MIN", sorted_min)
+        assert histogram.counted(values) == Counter(map(index, values))

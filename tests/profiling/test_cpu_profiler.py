@@ -4,12 +4,12 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from slipstream.core.errors import BadRequest
-from slipstream.profiling import CpuProfile, CpuProfiler
+from slipstream.profiling import CpuProfile, CpuProfiler, cpu
 
 
 def burn(seconds: float) -> None:
@@ -154,3 +154,25 @@ def test_it_ends() -> None:
     assert profiler.stop().cpu_seconds > 0
     assert profiler.stop().looks == 0
     assert not [thread for thread in threading.enumerate() if thread.name == "slipstream-cpu-profiler"]
+
+
+@pytest.mark.parametrize("bound", ["STACKS_MAX", "CODES_MAX"])
+def test_a_program_that_makes_ever_new_code_fills_nothing(
+    profiler: CpuProfiler, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """Beyond the bound stacks are one, with all of their time."""
+    monkeypatch.setattr(cpu, bound, 40)
+
+    def make_and_burn() -> None:
+        for number in range(60):
+            made: dict[str, Callable[[Callable[[float], None]], None]] = {}
+            exec(f"def f{number}(burn): burn(0.02)", made)
+            made[f"f{number}"](burn)
+
+    profile = while_looking(profiler, make_and_burn)
+
+    stacks = [each.stack for each in profile.samples]
+    assert len(stacks) <= 41
+    assert () in stacks
+    assert profile.cpu_seconds > 1.0
+    assert str(profile)

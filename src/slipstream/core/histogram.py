@@ -10,6 +10,8 @@ A value is stored in its finest unit: a time in nanoseconds, anything else in `T
 
 import math
 import struct
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
@@ -39,6 +41,8 @@ LEAST, MOST = WHOLE * 2.0**FIRST_POWER, WHOLE * 2.0**LAST_POWER
 """The ends of the range, in the finest unit."""
 SHIFT = FIRST - 1 - OFFSET
 """From the rounded logarithm of a value to its slot."""
+SORTED_MIN = 256
+"""Of so many values on it is cheaper to put them in order."""
 _DOUBLE = struct.Struct("<d")
 _ceil = math.ceil
 _log2 = math.log2
@@ -59,6 +63,40 @@ def indices(values: Iterable[float]) -> list[int]:
         _ceil(_log2(value / WHOLE) * PER_OCTAVE) + SHIFT if LEAST < value <= MOST else index(value)
         for value in values
     ]
+
+
+def counted(values: list[int]) -> Counter[int]:
+    """How many of the values, whole and not negative, fall into each slot: where they are many, they are put
+    in order and cut at the slots' bounds, for under half the price of `indices`.
+    """
+    if len(values) < SORTED_MIN:
+        return Counter(indices(values))
+    counts: Counter[int] = Counter()
+    ordered, start = sorted(values), 0
+    while start < len(ordered):
+        slot = index(ordered[start])
+        top = _tops.get(slot)
+        if top is None:
+            top = _tops[slot] = _top(slot)
+        end = bisect_right(ordered, top, start)
+        counts[slot] = end - start
+        start = end
+    return counts
+
+
+def _top(slot: int) -> float:
+    """The largest whole number of a slot that holds some, as `index` has it, rounding included."""
+    if slot == OVER:
+        return math.inf
+    top = math.floor(bounds(slot)[1])
+    while index(top) > slot:
+        top -= 1
+    while index(top + 1) == slot:
+        top += 1
+    return top
+
+
+_tops: dict[int, float] = {}
 
 
 def bounds(slot: int) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import random
 import threading
 from collections import Counter, deque
 
-from slipstream.core.histogram import indices
+from slipstream.core.histogram import counted
 from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Overflow, Trace
 from slipstream.profiling.critical_path import covered_beyond_ns
 
@@ -17,8 +17,8 @@ WAITING_MAX = 256
 """Traces that wait to be worked in."""
 FULL_TIMES, FULL_SECONDS = 16, 0.05
 """Where so many times that wait, whoever brings one more is slowed."""
-DURATIONS_MAX = 4_096
-"""Durations that wait to be worked in: with many others a quarter of the price of one by one."""
+DURATIONS_MAX = 8_192
+"""Durations that wait to be worked in: with many others a quarter of the price of one by one. 330 kB."""
 KEPT_MAX = 512
 """Traces kept whole, a uniform sample (Li's algorithm L, which draws a number only for those that are taken):
 critical path and tail are told from them."""
@@ -26,6 +26,8 @@ KEPT_SPANS_MAX = 200_000
 """Spans they may have in all; beyond it some of them are let go, at random."""
 SLOWEST_MAX = 10
 """The slowest are kept besides."""
+
+_ENDED_ROOT = ENDED.root
 
 
 class Sums:
@@ -68,7 +70,7 @@ class Sums:
             self.count += len(durations)
             self.total_ns += sum(durations)
             self.max_ns = max(self.max_ns, *durations)
-            self.buckets.update(indices(durations))
+            self.buckets.update(counted(durations))
             durations.clear()
 
 
@@ -97,6 +99,7 @@ class Collection:
             self.slowest: list[Trace] = []
             self.calls = self.late = self.not_kept = 0
             self._kept_spans = self._unsettled = self._next = 0
+            self._slow_ns = -1
             self._weight = 1.0
 
     def add(self, trace: Trace) -> None:
@@ -134,20 +137,27 @@ class Collection:
         for _ in range(len(self._waiting)):  # others add meanwhile: those are the next one's
             trace = self._waiting.popleft()
             self.calls += 1
-            self._sum(trace)
-            if not self._keep(trace):
-                trace.root = ENDED.root  # no cycle is left: its spans are freed at once
+            took_ns = self._sum(trace)
+            if took_ns > self._slow_ns:
+                self._keep_slow(trace)
+            elif self.calls < self._next:
+                trace.root = _ENDED_ROOT  # no cycle is left: its spans are freed at once
+                continue
+            self._keep(trace)
 
     def _settle(self) -> None:
         for sums in (*self.steps.values(), *self.roots.values()):
             sums.settle()
         self._unsettled = 0
 
-    def _sum(self, trace: Trace) -> None:
+    def _sum(self, trace: Trace) -> int:
+        """Work in its spans; how long it took."""
         root, known = trace.root, self.steps.get
-        sums = self._sums(self.roots, root.name, root.kind)
-        sums.durations.append(root.end_ns - root.start_ns)
-        sums.errors += bool(root.error)
+        sums = self.roots.get(root.name) or self._sums(self.roots, root.name, root.kind)
+        took_ns = root.end_ns - root.start_ns
+        sums.durations.append(took_ns)
+        if root.error:
+            sums.errors += 1
         parents = [(root, sums)]
         for parent, above in parents:  # grows meanwhile; as tight as can be, for every step comes by here
             reached_ns, last_ns, covered_ns = parent.start_ns, parent.end_ns, 0
@@ -170,15 +180,21 @@ class Collection:
                     covered_ns += end_ns - start_ns
                     reached_ns = end_ns
             above.children_ns += covered_ns
-        self.late += trace.late
+        if trace.late:
+            self.late += trace.late
         self._unsettled += trace.size
         if self._unsettled >= DURATIONS_MAX:
             self._settle()
+        if trace.overflow:
+            self._sum_overflow(trace)
+        return took_ns
+
+    def _sum_overflow(self, trace: Trace) -> None:
         for name, beyond in trace.overflow.items():
             self.not_kept += beyond.count
             self._sums(self.steps, name, beyond.kind).add_many(beyond)
         for span in trace.covered:
-            table = self.roots if span is root else self.steps
+            table = self.roots if span is trace.root else self.steps
             self._sums(table, span.name, span.kind).children_ns += covered_beyond_ns(span)
 
     @staticmethod
@@ -188,19 +204,23 @@ class Collection:
             found = table.setdefault(name if len(table) < NAMES_MAX else OTHER, Sums(kind))
         return found
 
-    def _keep(self, trace: Trace) -> bool:
-        slowest, kept, root = self.slowest, self.kept, trace.root
-        is_slow = len(slowest) < SLOWEST_MAX or root.end_ns - root.start_ns > slowest[-1].root.duration_ns
-        if is_slow:
-            slowest.append(trace)
-            slowest.sort(key=lambda each: each.root.duration_ns, reverse=True)
-            del slowest[SLOWEST_MAX:]
+    def _keep_slow(self, trace: Trace) -> None:
+        slowest = self.slowest
+        slowest.append(trace)
+        slowest.sort(key=lambda each: each.root.duration_ns, reverse=True)
+        del slowest[SLOWEST_MAX:]
+        if len(slowest) == SLOWEST_MAX:
+            self._slow_ns = slowest[-1].root.duration_ns
+
+    def _keep(self, trace: Trace) -> None:
+        """Into the sample, where it is drawn."""
+        kept = self.kept
         if len(kept) < KEPT_MAX:
             kept.append(trace)
             if len(kept) == KEPT_MAX:
                 self._skip()
         elif self.calls < self._next:
-            return is_slow
+            return
         else:
             at = self._random.randrange(KEPT_MAX)
             self._kept_spans -= kept[at].size
@@ -210,7 +230,6 @@ class Collection:
         while self._kept_spans > KEPT_SPANS_MAX and len(kept) > 1:
             gone = kept.pop(self._random.randrange(len(kept)))
             self._kept_spans -= gone.size
-        return True
 
     def _skip(self) -> None:
         """Draw which call is the next to be taken into the sample."""

@@ -22,11 +22,14 @@ DEPTH_MAX = 128
 """Frames kept of a stack, the innermost ones."""
 STACKS_MAX = 20_000
 """Different stacks that are told apart; what is beyond is summed up as one."""
+CODES_MAX = 100_000
+"""Pieces of code that are told apart; stacks of a program that makes ever new ones are summed up likewise."""
 IDLE_SECONDS = 600.0
 """A sampler nobody has asked for so long ends by itself."""
 SECONDS_MAX = 3_600.0
 
-Stack = tuple[tuple[CodeType, int], ...]
+Stack = tuple[int, ...]
+"""Piece of code (its address) and place in it, and the next one's, the innermost frame first."""
 _BEYOND: Stack = ()
 
 
@@ -140,7 +143,8 @@ class _Sampler(threading.Thread):
         self._began_ns = clock.monotonic_ns()
         self._own_ns = 0
         self._looks = 0
-        self._seen: Counter[tuple[Stack, str]] = Counter()
+        self._seen: dict[tuple[Stack, str], int] = {}
+        self._code: dict[int, CodeType] = {}
 
     def _look(self) -> None:
         began_ns = time.thread_time_ns()
@@ -154,16 +158,30 @@ class _Sampler(threading.Thread):
             used_now[ident] = used_ns
             weight_ns = used_ns - used_before.get(ident, used_ns)
             if weight_ns > 0:
-                self._count(_stack(frame), self._tag(ident), weight_ns)
+                self._count(self._stack(frame), self._tag(ident), weight_ns)
         self._used_ns = used_now
         self._looks += 1
         self._own_ns += time.thread_time_ns() - began_ns
+
+    def _stack(self, frame: FrameType | None) -> Stack:
+        """Numbers only: a line would cost eight times as much, the hash of a piece of code a microsecond."""
+        code, stack, most = self._code, list[int](), 2 * DEPTH_MAX
+        while frame is not None and len(stack) < most:
+            its = frame.f_code
+            address = id(its)
+            if address not in code:
+                if len(code) >= CODES_MAX:
+                    return _BEYOND
+                code[address] = its  # held, so that the address stays its own
+            stack += (address, frame.f_lasti)
+            frame = frame.f_back
+        return tuple(stack)
 
     def _count(self, stack: Stack, tag: str, weight_ns: int) -> None:
         key = (stack, tag)
         if key not in self._seen and len(self._seen) >= STACKS_MAX:
             key = (_BEYOND, "")
-        self._seen[key] += weight_ns
+        self._seen[key] = self._seen.get(key, 0) + weight_ns
 
     def _tag(self, ident: int) -> str:
         loop = self._loops.get(ident)
@@ -175,20 +193,12 @@ class _Sampler(threading.Thread):
     def _profile(self) -> CpuProfile:
         lines, seen = _Lines(), Counter[tuple[tuple[Frame, ...], str]]()
         for (stack, tag), weight_ns in self._seen.items():
-            seen[tuple(lines.frame(code, place) for code, place in stack), tag] += weight_ns
+            places = zip(stack[::2], stack[1::2], strict=True)
+            frames = [lines.frame(self._code[address], place) for address, place in places]
+            seen[tuple(reversed(frames)), tag] += weight_ns
         samples = tuple(Sample(stack, tag, weight_ns) for (stack, tag), weight_ns in seen.most_common())
         seconds = (clock.monotonic_ns() - self._began_ns) / 1e9
         return CpuProfile(samples, seconds, self._looks, self._own_ns / 1e9)
-
-
-def _stack(frame: FrameType | None) -> Stack:
-    """The outermost frame first, each with its place in the code: lines would cost eight times as much."""
-    frames: list[tuple[CodeType, int]] = []
-    while frame is not None and len(frames) < DEPTH_MAX:
-        frames.append((frame.f_code, frame.f_lasti))
-        frame = frame.f_back
-    frames.reverse()
-    return tuple(frames)
 
 
 class _Lines:
