@@ -10,6 +10,7 @@ import pytest
 
 from slipstream.core.errors import BadRequest
 from slipstream.profiling import CpuProfile, CpuProfiler, cpu
+from slipstream.profiling.stall_watch import StallWatch
 
 
 def burn(seconds: float) -> None:
@@ -176,3 +177,22 @@ def test_a_program_that_makes_ever_new_code_fills_nothing(
     assert () in stacks
     assert profile.cpu_seconds > 1.0
     assert str(profile)
+
+
+@pytest.mark.timeout(method="thread")  # the alarm is the watch's
+def test_the_alarm_of_the_stall_watch_is_not_what_burns(profiler: CpuProfiler) -> None:
+    """Right after a call into C both look, the alarm first: the profile names the line that made the call."""
+
+    async def main() -> CpuProfile:
+        watch = StallWatch()
+        watch.start()
+        await asyncio.sleep(0.2)
+        profile = while_looking(profiler, lambda: hold(1.0))
+        watch.stop()
+        return profile
+
+    profile = asyncio.run(main())
+
+    top = profile.functions()[0]
+    assert top.name.startswith("hold (")
+    assert top.self_seconds > 0.7 * profile.cpu_seconds

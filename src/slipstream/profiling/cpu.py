@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.profiling.cpu_profile import CpuProfile, Frame, Sample
+from slipstream.profiling.stall_watch import ALARM_CODE
 
 HERTZ_MAX = 1_000
 DEPTH_MAX = 128
@@ -168,6 +169,10 @@ class _Sampler(threading.Thread):
         code, stack, most = self._code, list[int](), 2 * DEPTH_MAX
         while frame is not None and len(stack) < most:
             its = frame.f_code
+            if its is ALARM_CODE:
+                stack.clear()
+                frame = frame.f_back
+                continue
             address = id(its)
             if address not in code:
                 if len(code) >= CODES_MAX:

@@ -151,14 +151,13 @@ class StallWatch:
             return False
         if signal.getsignal(signal.SIGALRM) is not signal.SIG_DFL:
             return False
-
-        def ring(number: int, frame: FrameType | None) -> None:
-            self._look(frame)
-
-        signal.signal(signal.SIGALRM, ring)
+        self._alarm = self._ring  # once: each time that a method is asked for it is another object
+        signal.signal(signal.SIGALRM, self._alarm)
         signal.siginterrupt(signal.SIGALRM, False)
-        self._alarm = ring
         return True
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        self._look(frame)
 
     def _start_thread(self) -> None:
         self._over = over = threading.Event()
@@ -168,3 +167,7 @@ class StallWatch:
         while not over.wait(LOOK_SECONDS):
             with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._look(sys._current_frames().get(self._ident))
+
+
+ALARM_CODE = StallWatch._ring.__code__
+"""What runs on top of a stack that the alarm has asked: whoever reads the stack at that moment begins below."""
