@@ -33,6 +33,10 @@ ANSWER_SECONDS: dict[What, float] = {"cpu": 15.0, "memory": 60.0}
 from a file of up to 64 MB, by all processes at once."""
 STACKS_MAX = 16_000
 """Stacks of one profile, all processes together: about 6 MB."""
+RATE_SECONDS = 1.0
+"""Rates of the table of use are of at least so long a time: whoever asks sooner is told the same again."""
+RATE_SECONDS_MAX = 10.0
+"""A look this long ago says nothing of now."""
 PAGE = 500
 REQUEST_ID = "req_"
 
@@ -121,6 +125,8 @@ class ProfileDesk:
         self._recorder = recorder
         self._make_resources = resources
         self._resources: Callable[[], Sequence[UseRow]] | None = None
+        self._looked: Sequence[UseRow] = ()
+        self._looked_ns = 0
         self._reading = asyncio.Lock()
         self._stalls: deque[StallRow] = deque()
         self._count = 0
@@ -146,9 +152,20 @@ class ProfileDesk:
     # Use.
 
     async def use(self) -> UseList:
-        """Every resource and every part, of all processes."""
+        """Every resource and every part, of all processes.
+
+        CPU, disk and network are rates between two looks, 1 to 10 seconds apart. Where nobody has looked
+        that lately, it looks twice and answers after a second.
+        """
         async with self._reading:
-            rows = await asyncio.to_thread(self._read_resources)
+            passed = (clock.monotonic_ns() - self._looked_ns) / 1e9
+            if not self._looked_ns or passed > RATE_SECONDS_MAX:
+                await asyncio.to_thread(self._read_resources)
+                await asyncio.sleep(passed := RATE_SECONDS)
+            if passed >= RATE_SECONDS:
+                self._looked = await asyncio.to_thread(self._read_resources)
+                self._looked_ns = clock.monotonic_ns()
+            rows = self._looked
         told = [(f"worker {slot.index}", slot.use) for slot in self._slots]
         told.append((SUPERVISOR, tuple(USE.rows())))
         return UseList((*rows, *_named(told)))
