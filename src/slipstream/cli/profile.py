@@ -21,13 +21,32 @@ EXTRA_SECONDS = 30.0
 READ_SECONDS = 60.0
 """For allocations on top of that: they are read from a file."""
 
+
+def length(option: str, unit: str, most: float) -> Callable[[object], float]:
+    """Reads a length of time: a number above nothing, up to `most`. Neither `nan` nor `inf` is one."""
+
+    def number(value: object) -> float:
+        try:
+            found = float(str(value))
+        except ValueError:
+            found = float("nan")
+        if not 0 < found <= most:  # neither is `nan`
+            raise click.BadParameter(
+                f"'{value}' is no length of time. Give a number of {unit} above 0 and up to {most:,.0f}, "
+                f"such as `{option} 10`."
+            )
+        return found
+
+    return number
+
+
 server_option = click.option(
     "--server", default="", metavar="URL", help="Live server to use, by URL or process id."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 seconds_option = click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=length("--seconds", "seconds", 3_600),
     default=10.0,
     show_default=True,
     help="How long.",
@@ -116,7 +135,7 @@ def memory(*, seconds: float, by: str | None, server: str, as_json: bool) -> Non
 
 
 @profile.command()
-@click.option("--minutes", type=click.FloatRange(0, 527_040, min_open=True), default=15.0, show_default=True,
+@click.option("--minutes", type=length("--minutes", "minutes", 527_040), default=15.0, show_default=True,
               help="Of how long a time up to now.")  # fmt: skip
 @click.option("--model", default="", help="Only requests to this model.")
 @server_option

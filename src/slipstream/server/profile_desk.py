@@ -193,8 +193,8 @@ class ProfileDesk:
         """
         if not 0 < seconds <= self._settings.seconds:
             raise BadRequest(
-                f"A profile takes up to {self._settings.seconds:g} seconds, not {seconds!r}.",
-                hint="`profiling.seconds` in the settings.",
+                f"A profile takes more than 0 and up to {self._settings.seconds:g} seconds, not {seconds!r}.",
+                hint="Ask for as many, such as 10, or raise `profiling.seconds` in its settings.",
                 param="seconds",
             )
         if self._running:
