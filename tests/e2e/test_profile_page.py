@@ -70,6 +70,8 @@ def test_a_profile_is_drawn_searched_and_zoomed(page: Page, server: Serving) -> 
         page.locator("#start").click()
         block = page.locator(".flame-block", has_text="burn_in_python").first
         block.wait_for(timeout=30_000)
+    said = re.compile(r"looking took [\d.]+ m?s besides, all together, and at most [\d.]+ % of a core in one")
+    expect(page.locator("#flame-said")).to_contain_text(said)
     page.locator("#find").fill("burn_in")
     expect(page.locator(".flame-block.is-found").first).to_be_visible()
     found = re.fullmatch(r"“burn_in”: ([\d.]+) % of the CPU time.", page.locator("#flame-tip").inner_text())

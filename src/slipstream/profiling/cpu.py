@@ -39,7 +39,8 @@ class CpuProfiler:
     ```
 
     Args:
-        hertz: looks a second. A look costs about 20 us plus 0.2 us a frame, of one core: 0.3 % at 100.
+        hertz: looks a second. What they cost is told in every profile (`own_seconds`); for a worker of the
+            server `bench/profiling.py` measures it.
     """
 
     def __init__(self, hertz: int = 100) -> None:
