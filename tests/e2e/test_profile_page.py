@@ -63,6 +63,20 @@ def test_stalls_and_strips_are_there(page: Page) -> None:
     expect(page.locator("#use tbody")).to_contain_text("supervisor: record writer")
 
 
+def test_a_long_garbage_collection_is_there(page: Page, server: Serving) -> None:
+    """In the list, as what it is, with its request; and in the strip of its process."""
+    server.ask("planted garbage")
+    stall = page.locator("#stalls li", has_text="a garbage collection at make_many").first
+    stall.wait_for()
+
+    expect(stall.locator(".event-kind")).to_have_text("worker 0, gc")
+    stall.locator("a").click()
+    expect(page.locator("#request .wf-panel .fact-id")).to_contain_text("req_")
+    strip = page.locator(".strip-row", has_text="GC pauses p99, worker 0")
+    expect(strip.locator(".strip-worst")).to_have_text(re.compile(r"max \d+(\.\d+)? m?s"))
+    expect(strip.locator("rect").first).to_be_attached()
+
+
 def test_a_profile_is_drawn_searched_and_zoomed(page: Page, server: Serving) -> None:
     """The burner is the widest block; a search says its share; a click shows it alone, and back."""
     with Asking(server, "planted burner"):
