@@ -1,11 +1,16 @@
 """`slipstream profile`: what is asked amiss is refused before any server is looked for, with what would be right."""
 
+import os
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
+from profiling.children import forked
 from slipstream.cli import MISUSED
 from slipstream.cli.profile import profile
 
+NOBODY = 65534
 WRONG = ["nan", "inf", "-inf", "0", "-1", "abc", "", "1e999", "10s", "1_0__0"]
 
 
@@ -23,6 +28,29 @@ def test_what_is_no_length_of_time_is_refused(command: str, option: str, unit: s
     assert f"a number of {unit} above 0" in done.output
     assert f"`{option} 10`" in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_server_out_of_reach_is_said_to_be(tmp_path: Path) -> None:
+    """Whose folder may not even be looked into: the folder is named, and the setting that chooses another one."""
+    own = tmp_path / "own"
+    own.mkdir(mode=0o000)
+    CliRunner().invoke(
+        profile, ["stalls"]
+    )  # imports what it needs, which nobody may not do from root's folders
+
+    def child() -> tuple[int, str]:
+        os.environ["SLIPSTREAM__STATE_FOLDER"] = str(own / "state")
+        if os.geteuid() == 0:
+            os.setgid(NOBODY)
+            os.setuid(NOBODY)
+        done = CliRunner().invoke(profile, ["stalls"])
+        return done.exit_code, str(done.exception)
+
+    code, said = forked(child)
+
+    assert code == 1
+    assert str(own / "state") in said
+    assert "Set `state_folder` to a folder" in said
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,33 @@ def test_every_part_has_a_row(planted: Serving) -> None:
     assert "supervisor: record writer" in run(planted, "use")
 
 
+def test_a_file_that_cannot_be_written_loses_no_profile(planted: Serving, tmp_path: Path) -> None:
+    """What was seen is printed all the same; the error says which file, and what to do."""
+    missing = tmp_path / "nobody" / "cpu.json"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "slipstream",
+            "profile",
+            "cpu",
+            "--seconds",
+            "0.3",
+            "--speedscope",
+            str(missing),
+        ],
+        capture_output=True,
+        text=True,
+        env=planted.environ,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "supervisor (pid " in done.stdout
+    assert f"{missing} cannot be written" in done.stderr
+    assert "Name a file in a folder that you may write to." in done.stderr
+
+
 def test_a_profile_beyond_the_bound_is_refused(planted: Serving) -> None:
     """The command says what the server says."""
     done = subprocess.run(

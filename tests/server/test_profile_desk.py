@@ -1,10 +1,12 @@
 """The supervisor's desk of profiles: stalls within bounds, one profile at a time, answers by process."""
 
 import asyncio
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slipstream.config.profiling import Profiling
@@ -12,11 +14,11 @@ from slipstream.config.settings import Recording
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest, Unavailable
 from slipstream.core.meters import Counters
-from slipstream.core.use import UseRow
+from slipstream.core.use import USE, UseRow
 from slipstream.monitoring.use_rows import ResourceRows
 from slipstream.profiling.stalls import Place, Stall
 from slipstream.server.messages import Profile, Profiled
-from slipstream.server.profile_desk import RATE_SECONDS, RATE_SECONDS_MAX, ProfileDesk
+from slipstream.server.profile_desk import RATE_SECONDS, RATE_SECONDS_MAX, ProcessProfile, ProfileDesk
 from slipstream.server.recording import Recorder
 from slipstream.server.self_profile import BUSY, SelfProfile
 from slipstream.store.records import RecordFilter
@@ -172,6 +174,43 @@ def test_a_look_of_long_ago_is_no_measure(tmp_path: Path, monkeypatch: pytest.Mo
         return counts
 
     assert asyncio.run(main()) == [2, 3, 5]
+
+
+def test_counters_that_may_not_be_read_hide_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of resources says why it is empty, and what to do; the parts tell how they do."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "nothing"))
+    USE.announce("part of tests", lambda: UseRow("part of tests", 0.25))
+    recorder = Recorder(tmp_path / "records.db", Recording(enabled=False), Counters())
+    told = ProfileDesk(Profiling(), (), recorder, resources=ResourceRows)
+    try:
+        rows = asyncio.run(told.use()).rows
+    finally:
+        USE.withdraw("part of tests")
+
+    assert rows[0].utilisation is None
+    assert "cannot be read" in rows[0].limit
+    assert "Let this process read /proc" in rows[0].limit
+    assert ("supervisor: part of tests", 0.25) in {(row.part, row.utilisation) for row in rows}
+
+
+def test_a_process_that_is_refused_a_file_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is what to do; the next profile is as ever."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+
+    async def main() -> tuple[ProcessProfile, ProcessProfile]:
+        told = desk(tmp_path)
+        memory = await told.profile("memory", 0.1, by="memray")
+        cpu = await told.profile("cpu", 0.1)
+        return memory.processes[0], cpu.processes[0]
+
+    memory, cpu = asyncio.run(main())
+
+    assert memory.memory is None
+    assert memory.error.startswith("memray cannot begin")
+    assert "TMPDIR" in memory.error
+    assert (cpu.error, cpu.cpu is not None) == ("", True)
 
 
 def test_steps_without_records_say_so(tmp_path: Path) -> None:

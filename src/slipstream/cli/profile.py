@@ -98,11 +98,11 @@ def cpu(
         return
     found = told(body)
     seen = whole(found)
-    _write(speedscope, seen.to_speedscope)
-    _write(collapsed, lambda: seen.to_collapsed().encode())
     click.echo(str(seen))
     click.echo("\n".join(process_lines(found)))
     _say_failures((each.process, each.error) for each in found.processes)
+    _write(speedscope, seen.to_speedscope)  # last: what was seen is told also where no file can be written
+    _write(collapsed, lambda: seen.to_collapsed().encode())
 
 
 @profile.command()
@@ -185,11 +185,11 @@ def request(
         return
     record = record_from_json(body)
     trace = trace_of(record)
+    click.echo(request_text(record, trace))
     _write(speedscope, lambda: to_speedscope([trace], record.id))
     _write(collapsed, lambda: to_collapsed([trace]).encode())
     _write(chrome, lambda: to_chrome_trace([trace]))
     _write(otlp, lambda: to_otlp([trace]))
-    click.echo(request_text(record, trace))
 
 
 @profile.command()
@@ -285,7 +285,10 @@ def _write(path: Path | None, made: Callable[[], bytes]) -> None:
     try:
         path.write_bytes(made())
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.",
+            hint="Name a file in a folder that you may write to.",
+        ) from None
     click.echo(f"Written: {path}", err=True)
 
 

@@ -14,6 +14,8 @@ from msgspec import Struct
 from slipstream.core import clock, defaults
 from slipstream.core.errors import BadRequest
 from slipstream.core.use import USE, UseRow
+from slipstream.profiling.forks import begin_anew
+from slipstream.profiling.threads import in_thread
 
 LOOK_SECONDS = 0.25
 FIRST_SECONDS = 0.1
@@ -78,7 +80,13 @@ class ResourceProfiler:
     """
 
     def __init__(self, rows: defaults.Rows | None = None) -> None:
-        self._rows = rows
+        self._given = rows
+        self.forked()
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """In a forked child nothing was looked at yet: its process is another one."""
+        self._rows = self._given
         self._lock = threading.Lock()
         self._looked_ns = 0
         self._worst: dict[str, UseRow] = {}
@@ -89,6 +97,8 @@ class ResourceProfiler:
 
         The first one takes 0.1 s, for its rates. Where an event loop runs in this thread it waits for
         nothing: rates are None then, and the printed table says so.
+
+        Raises `ConfigurationError` where the system lets nobody read its counters.
         """
         if not self._looked_ns and not _is_loop_running():
             self._look(())
@@ -117,10 +127,10 @@ class ResourceProfiler:
         loop = _LoopLag()
         beating = asyncio.get_running_loop().create_task(loop.beat())
         try:
-            await asyncio.to_thread(self._look, ())
+            await in_thread(self._look, ())
             for pause in _pauses(seconds):
                 await asyncio.sleep(pause)
-                watched.add(await asyncio.to_thread(self._look, (loop.row(),)))
+                watched.add(await in_thread(self._look, (loop.row(),)))
         finally:
             beating.cancel()
         return watched.table()

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from slipstream.config.profiling import Profiling
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, Unavailable
+from slipstream.core.errors import BadRequest, ConfigurationError, Unavailable
 from slipstream.core.record import Record
 from slipstream.core.use import USE, UseRow
 from slipstream.profiling.memory_profile import By, MemoryProfile
@@ -109,7 +109,8 @@ class ProfileDesk:
         settings: bounds.
         slots: the workers.
         recorder: the records.
-        resources: gives the rows of the machine's resources; called in a thread.
+        resources: makes what gives the rows of the machine's resources, which may raise `ConfigurationError`;
+            called in a thread.
     """
 
     def __init__(
@@ -171,9 +172,12 @@ class ProfileDesk:
         return UseList((*rows, *_named(told)))
 
     def _read_resources(self) -> Sequence[UseRow]:
-        if self._resources is None:
-            self._resources = self._make_resources()
-        return self._resources()
+        try:
+            if self._resources is None:
+                self._resources = self._make_resources()
+            return self._resources()
+        except ConfigurationError as error:  # the parts of the server tell how they do all the same
+            return [UseRow("cpu, memory, disk, network", limit=str(error))]
 
     # Profiles.
 
