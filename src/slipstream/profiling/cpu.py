@@ -189,16 +189,6 @@ class _Sampler(threading.Thread):
         return CpuProfile(samples, seconds, self._looks, self._own_ns / 1e9)
 
 
-def _require_clocks() -> None:
-    try:
-        time.clock_gettime_ns(time.pthread_getcpuclockid(threading.get_ident()))
-    except (AttributeError, OSError):  # not on this system, or a sandbox refuses it
-        raise ConfigurationError(
-            "The CPU time of a thread cannot be read here.",
-            hint="Linux tells it; in a sandbox, allow clock_gettime for the clocks of threads.",
-        ) from None
-
-
 def _stack(frame: FrameType | None) -> Stack:
     """The outermost frame first, each with its place in the code: lines would cost eight times as much."""
     frames: list[tuple[CodeType, int]] = []
@@ -232,6 +222,16 @@ def _running_loops() -> dict[int, asyncio.AbstractEventLoop]:
         return {threading.get_ident(): asyncio.get_running_loop()}
     except RuntimeError:
         return {}
+
+
+def _require_clocks() -> None:
+    try:
+        time.clock_gettime_ns(time.pthread_getcpuclockid(threading.get_ident()))
+    except (AttributeError, OSError):  # not on this system, or a sandbox refuses it
+        raise ConfigurationError(
+            "The CPU time of a thread cannot be read here.",
+            hint="Linux tells it; in a sandbox, allow clock_gettime for the clocks of threads.",
+        ) from None
 
 
 def _is_loop_running() -> bool:
