@@ -11,6 +11,8 @@ SECONDS = 0.6
 HELD = 40_000_000
 """Numbers to add up: more than half a second of any core."""
 LEAK_OBJECTS = 20_000
+MANY, WIDE = 850_000, 16
+"""Python's collector looks at its middle generation after some 420,000 objects at the latest, so twice here."""
 kept: list[object] = []
 
 
@@ -33,7 +35,19 @@ def leak() -> None:
     kept.append([bytearray(100) for _ in range(LEAK_OBJECTS)])  # the leak's line
 
 
-FAULTS = {b"planted burner": burn_in_python, b"planted holder": hold_the_lock, b"planted leak": leak}
+def make_many() -> None:
+    """Make so many objects at once that Python looks for garbage among them, by itself, for long."""
+    many = []
+    for number in range(MANY):
+        many += [[number] * WIDE]  # the collector's line
+
+
+FAULTS = {
+    b"planted burner": burn_in_python,
+    b"planted holder": hold_the_lock,
+    b"planted leak": leak,
+    b"planted garbage": make_many,
+}
 
 
 def plant() -> None:

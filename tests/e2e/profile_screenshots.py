@@ -56,7 +56,10 @@ def take(server: Serving, name: str, path: Path) -> None:
         page.locator("#start").click()
         with Asking(server, "planted burner", max_tokens=4):
             page.locator(".flame-block", has_text="burn_in_python").first.wait_for(timeout=60_000)
+        page.locator("#request .slowest a").first.click()
+        page.locator("#request .wf-panel").wait_for()
         time.sleep(2)
+        page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=path, full_page=True)
         watched.assert_silent()
 

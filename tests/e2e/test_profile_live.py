@@ -74,14 +74,14 @@ def run(server: Serving, *arguments: str) -> str:
     return done.stdout
 
 
-def stalls(server: Serving, function: str) -> list[dict[str, object]]:
+def stalls(server: Serving, function: str, *, kind: str = "loop") -> list[dict[str, object]]:
     """The stalls for which a function of the planted server is blamed, once there is one."""
     deadline = time.monotonic() + 20
     while True:
         found = [
             each
             for each in server.json("/_slipstream/stalls")["stalls"]
-            if each["where"] and each["where"]["function"] == function
+            if each["kind"] == kind and each["where"] and each["where"]["function"] == function
         ]
         if found:
             return found
@@ -115,6 +115,23 @@ def test_a_stall_is_blamed_on_its_line_and_request(
     assert read["duration_ns"] > 0.5e9 * worst["seconds"]
     assert function in run(either, "stalls")
     assert worst["request"] in run(either, "stalls")
+
+
+def test_a_long_garbage_collection_is_blamed_on_its_line_and_request(planted: Serving) -> None:
+    """Python's own collection, which nobody asked for: where it struck, in which request, who waited."""
+    with Asking(planted, "Hello"), Asking(planted, "Hello again"):
+        planted.ask("planted garbage")
+    worst = max(stalls(planted, "make_many", kind="gc"), key=lambda each: each["seconds"])
+
+    assert worst["process"] == "worker 0"
+    assert (worst["where"]["file"], worst["where"]["line"]) == (str(PLANTED), line_of("collector"))
+    assert worst["seconds"] >= 0.02
+    assert worst["others"] in {1, 2}
+    read = next(step for step in planted.record(worst["request"])["steps"] if step["name"] == "read")
+    assert read["duration_ns"] > worst["seconds"] * 1e9
+    place = f"make_many (e2e/planted_server.py:{line_of('collector')})"
+    told = [line for line in run(planted, "stalls").splitlines() if worst["request"] in line]
+    assert any(f"a garbage collection at {place} held the process for " in line for line in told)
 
 
 def test_a_burner_is_named_by_the_cpu_profile(either: Serving, tmp_path: Path) -> None:
@@ -207,6 +224,7 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert {"read", "relay"} <= {each["name"] for each in spans}
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
+    assert slow["id"] in table.partition("Slowest (`slipstream profile request ID`): ")[2]
     deadline = time.monotonic() + 20
     while (report := planted.json(f"/_slipstream/steps?from={began}"))["requests"] < 30:
         assert time.monotonic() < deadline, report
@@ -232,6 +250,33 @@ def test_every_part_has_a_row(planted: Serving) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert "supervisor: record writer" in run(planted, "use")
+
+
+def test_a_file_that_cannot_be_written_loses_no_profile(planted: Serving, tmp_path: Path) -> None:
+    """What was seen is printed all the same; the error says which file, and what to do."""
+    missing = tmp_path / "nobody" / "cpu.json"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "slipstream",
+            "profile",
+            "cpu",
+            "--seconds",
+            "0.3",
+            "--speedscope",
+            str(missing),
+        ],
+        capture_output=True,
+        text=True,
+        env=planted.environ,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert "supervisor (pid " in done.stdout
+    assert f"{missing} cannot be written" in done.stderr
+    assert "Name a file in a folder that you may write to." in done.stderr
 
 
 def test_a_profile_beyond_the_bound_is_refused(planted: Serving) -> None:

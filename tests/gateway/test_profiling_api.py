@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,9 +10,15 @@ import pytest
 from msgspec import Struct
 from starlette.applications import Starlette
 
+from slipstream.config.profiling import Profiling
+from slipstream.config.settings import Recording
 from slipstream.core.errors import SlipstreamError
+from slipstream.core.meters import Counters
 from slipstream.gateway.admin_api import _refuse
+from slipstream.gateway.profiling_api import Desk as DeskPort
 from slipstream.gateway.profiling_api import profiling_routes
+from slipstream.server.profile_desk import ProfileDesk
+from slipstream.server.recording import Recorder
 from slipstream.store.records import RecordFilter
 
 ADMIN = (b"x-slipstream-role", b"admin")
@@ -48,10 +55,15 @@ class Desk:
 
 
 def ask(
-    method: str, target: str, headers: Sequence[tuple[bytes, bytes]] = (ADMIN, JSON), body: bytes = b""
+    method: str,
+    target: str,
+    headers: Sequence[tuple[bytes, bytes]] = (ADMIN, JSON),
+    body: bytes = b"",
+    *,
+    desk: DeskPort | None = None,
 ) -> tuple[int, Any]:
     """One request straight into the application; status and body."""
-    app = Starlette(routes=profiling_routes(Desk()), exception_handlers={SlipstreamError: _refuse})
+    app = Starlette(routes=profiling_routes(desk or Desk()), exception_handlers={SlipstreamError: _refuse})
     path, _, query = target.partition("?")
     sent: list[dict[str, object]] = []
 
@@ -105,8 +117,33 @@ def test_a_profile_is_asked_for_by_kind_and_time() -> None:
     ],
 )
 def test_what_asks_for_no_profile_is_refused(body: bytes) -> None:
-    """Nothing is profiled by mistake."""
-    assert ask("POST", "profile", body=body)[0] == 400
+    """Nothing is profiled by mistake; the answer shows a right body."""
+    status, told = ask("POST", "profile", body=body)
+
+    assert status == 400
+    assert told["error"]["message"].endswith('Such as {"what": "cpu", "seconds": 10}.')
+
+
+@pytest.mark.parametrize("seconds", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"null", b"true", b'"nan"'])
+def test_seconds_that_json_has_no_number_for_are_refused(seconds: bytes) -> None:
+    """The desk is not asked."""
+    status, told = ask("POST", "profile", body=b'{"what":"cpu","seconds":' + seconds + b"}")
+
+    assert status == 400
+    assert "Such as" in told["error"]["message"]
+
+
+@pytest.mark.parametrize("seconds", [b"0", b"-1", b"61", b"1e300", b"0.0"])
+def test_a_time_beyond_the_bounds_is_refused_with_what_would_be_right(tmp_path: Path, seconds: bytes) -> None:
+    """By the real desk, through the route."""
+    recorder = Recorder(tmp_path / "records.db", Recording(enabled=False), Counters())
+    desk = ProfileDesk(Profiling(), (), recorder, resources=lambda: list)
+    status, told = ask("POST", "profile", body=b'{"what":"cpu","seconds":' + seconds + b"}", desk=desk)
+
+    assert status == 400
+    assert "more than 0 and up to 60 seconds" in told["error"]["message"]
+    assert "such as 10" in told["error"]["message"]
+    assert told["error"]["param"] == "seconds"
 
 
 def test_a_form_starts_no_profile() -> None:

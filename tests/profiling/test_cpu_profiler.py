@@ -101,17 +101,17 @@ def test_samples_name_the_task() -> None:
     """In a coroutine's profile the tasks are told apart."""
 
     async def task(seconds: float) -> None:
-        for _ in range(10):
-            burn(seconds / 10)
+        for _ in range(4):
+            burn(seconds / 4)  # long enough that the interpreter's lock changes hands within: 5 ms are not
             await asyncio.sleep(0)
 
     async def main() -> CpuProfile:
         profiler = CpuProfiler(hertz=500)
         tasks = [
-            asyncio.create_task(task(0.3), name="request large"),
-            asyncio.create_task(task(0.05), name="request small"),
+            asyncio.create_task(task(0.48), name="request large"),
+            asyncio.create_task(task(0.16), name="request small"),
         ]
-        profile = await profiler.aprofile_cpu(0.2)
+        profile = await profiler.aprofile_cpu(0.3)
         await asyncio.gather(*tasks)
         return profile
 

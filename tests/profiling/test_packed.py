@@ -38,3 +38,16 @@ def test_processes_are_put_together_below_their_names(profiles: dict[str, CpuPro
     for name, profile in profiles.items():
         if profile.samples:
             assert abs(totals[name] - profile.cpu_seconds) < 1e-9
+
+
+def test_what_looking_took_is_told_by_process_and_in_all() -> None:
+    """The sum of three processes is no process's cost: the worst one's is told, and the sum as a sum."""
+    costs = {"worker 0": 0.004, "worker 1": 0.02, "supervisor": 0.006}
+    profiles = {name: CpuProfile((), 2.0, 200, own) for name, own in costs.items()}
+    said = str(together(profiles)).splitlines()[0]
+
+    assert said.endswith(
+        "600 looks in 3 processes, which took up to 1.00% of a core in each, 1.50% in all together"
+    )
+    alone = str(together({"supervisor": profiles["supervisor"]})).splitlines()[0]
+    assert alone.endswith("200 looks, which took 0.30% of a core")

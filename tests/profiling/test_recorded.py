@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from slipstream.core.record import Record, Step
 from slipstream.profiling.critical_path import critical_path
-from slipstream.profiling.recorded import steps_report, trace_of
+from slipstream.profiling.recorded import SlowRequest, steps_report, trace_of
 
 MS = 1_000_000
 
@@ -60,6 +60,22 @@ def test_the_step_that_makes_slow_requests_slow_is_named() -> None:
     assert sum(row.share for row in report.rows) == pytest.approx(1.0)
     assert sum(report.waits.values()) == pytest.approx(1.0)
     assert report.p95_ms == pytest.approx(302)
+
+
+def test_the_slowest_requests_are_named() -> None:
+    """Ten of them, slowest first, with what tells one from another."""
+    records = [
+        Record(
+            id=f"req_{at}", duration_ns=(at * 7 % 30) * MS, arrived_wall_ns=at * 10**9,
+            model_asked="auto", model="sim" if at % 2 else "", outcome="served",
+        )
+        for at in range(30)
+    ]  # fmt: skip
+    slowest = steps_report(records).slowest
+
+    assert [each.duration_ms for each in slowest] == [29, 28, 27, 26, 25, 24, 23, 22, 21, 20]
+    at = next(at for at in range(30) if at * 7 % 30 == 29)
+    assert slowest[0] == SlowRequest(f"req_{at}", float(at), 29.0, "sim" if at % 2 else "auto", "served")
 
 
 def test_without_requests_there_is_no_table() -> None:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from slipstream.core.errors import BadRequest
 from slipstream.core.use import USE, UseRow
-from slipstream.profiling import ResourceProfiler
-from slipstream.profiling.resources import is_strained, worse
+from slipstream.profiling import ResourceProfiler, UseSnapshot
+from slipstream.profiling.resources import FIRST_SECONDS, NO_RATES, is_strained, worse
 
 SHARES = st.none() | st.floats(0, 1)
 ROWS = st.builds(UseRow, st.just("part"), SHARES, st.none() | st.floats(0, 100), st.just("%"), st.none())
@@ -31,6 +31,31 @@ def test_the_table_holds_the_process_and_every_announced_part() -> None:
     assert line.split() == ["pool", "of", "tests", "90%", "3", "waiting", "2", "10", "connections", "!"]
     with pytest.raises(KeyError):
         seen["nobody"]
+
+
+def test_the_first_table_has_rates() -> None:
+    """Whoever prints one table and no other sees how much CPU is used."""
+    seen = ResourceProfiler().snapshot()
+
+    assert seen["cpu"].utilisation is not None
+    assert seen.seconds >= FIRST_SECONDS
+    assert NO_RATES not in str(seen)
+
+
+def test_a_first_table_in_a_coroutine_stops_no_loop_and_says_what_is_missing() -> None:
+    """It has no rates and tells how to get them; the next one has."""
+    profiler = ResourceProfiler()
+
+    async def main() -> tuple[UseSnapshot, UseSnapshot]:
+        first = profiler.snapshot()
+        await asyncio.sleep(FIRST_SECONDS)
+        return first, profiler.snapshot()
+
+    first, second = asyncio.run(main())
+    assert (first.seconds, first["cpu"].utilisation) == (0.0, None)
+    assert str(first).endswith(NO_RATES)
+    assert second["cpu"].utilisation is not None
+    assert NO_RATES not in str(second)
 
 
 def test_watching_sees_the_cpu_that_is_used_meanwhile() -> None:

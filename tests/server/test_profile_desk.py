@@ -1,28 +1,35 @@
 """The supervisor's desk of profiles: stalls within bounds, one profile at a time, answers by process."""
 
 import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slipstream.config.profiling import Profiling
 from slipstream.config.settings import Recording
+from slipstream.core import clock
 from slipstream.core.errors import BadRequest, Unavailable
 from slipstream.core.meters import Counters
-from slipstream.core.use import UseRow
+from slipstream.core.use import USE, UseRow
+from slipstream.monitoring.use_rows import ResourceRows
 from slipstream.profiling.stalls import Place, Stall
 from slipstream.server.messages import Profile, Profiled
-from slipstream.server.profile_desk import ProfileDesk
+from slipstream.server.profile_desk import RATE_SECONDS, RATE_SECONDS_MAX, ProcessProfile, ProfileDesk
 from slipstream.server.recording import Recorder
 from slipstream.server.self_profile import BUSY, SelfProfile
 from slipstream.store.records import RecordFilter
 
 
-def desk(tmp_path: Path, **settings: object) -> ProfileDesk:
+def desk(
+    tmp_path: Path, *, resources: Callable[[], Sequence[UseRow]] = list, **settings: object
+) -> ProfileDesk:
     """A desk of a server without workers."""
     recorder = Recorder(tmp_path / "records.db", Recording(enabled=False), Counters())
-    rows = [UseRow("cpu", 0.5)]
-    return ProfileDesk(Profiling(**settings), (), recorder, resources=lambda: lambda: rows)  # type: ignore[arg-type]
+    return ProfileDesk(Profiling(**settings), (), recorder, resources=lambda: resources)  # type: ignore[arg-type]
 
 
 def test_stalls_are_kept_within_their_bound(tmp_path: Path) -> None:
@@ -111,13 +118,99 @@ def test_a_process_looks_at_itself_once_at_a_time() -> None:
     assert looked.cpu is not None
 
 
-def test_resources_and_parts_are_in_one_table(tmp_path: Path) -> None:
-    """What the port gives comes first."""
+def test_the_first_look_at_resources_has_rates(tmp_path: Path) -> None:
+    """Nobody has looked before, and still the CPU of the last second is told; the loop turns meanwhile."""
+    resources = ResourceRows()
 
-    async def main() -> None:
-        assert (await desk(tmp_path).use()).rows[0] == UseRow("cpu", 0.5)
+    async def main() -> tuple[UseRow, int]:
+        told = desk(tmp_path, resources=resources)
+        turns = 0
+        asking = asyncio.create_task(told.use())
+        while not asking.done():
+            turns += 1
+            await asyncio.sleep(0.01)
+        return (await asking).rows[0], turns
 
-    asyncio.run(main())
+    cpu, turns = asyncio.run(main())
+    assert cpu.part == "cpu"
+    assert cpu.utilisation is not None
+    assert turns > 10
+
+
+def test_whoever_asks_at_once_is_told_the_same_rates(tmp_path: Path) -> None:
+    """Two at a time share a look: rates of the moment between them would be noise."""
+    looks: list[int] = []
+
+    def rows() -> list[UseRow]:
+        looks.append(clock.monotonic_ns())
+        return [UseRow("cpu", len(looks) / 10)]
+
+    async def main() -> list[float | None]:
+        told = desk(tmp_path, resources=rows)
+        both = await asyncio.gather(told.use(), told.use())
+        return [each.rows[0].utilisation for each in both]
+
+    assert asyncio.run(main()) == [0.2, 0.2]
+    assert looks[1] - looks[0] >= RATE_SECONDS * 1e9
+
+
+def test_a_look_of_long_ago_is_no_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates over an idle hour say nothing of now: it is looked twice again. A recent look is measure enough."""
+    looks: list[int] = []
+    past_ns = 0
+
+    def rows() -> list[UseRow]:
+        looks.append(1)
+        return [UseRow("cpu", 0.5)]
+
+    async def main() -> list[int]:
+        nonlocal past_ns
+        monkeypatch.setattr(clock, "monotonic_ns", lambda: time.perf_counter_ns() + past_ns)
+        told, counts = desk(tmp_path, resources=rows), []
+        for passed in (0.0, RATE_SECONDS_MAX - 1, RATE_SECONDS_MAX + 1):
+            past_ns += int(passed * 1e9)
+            await told.use()
+            counts.append(len(looks))
+        return counts
+
+    assert asyncio.run(main()) == [2, 3, 5]
+
+
+def test_counters_that_may_not_be_read_hide_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The row of resources says why it is empty, and what to do; the parts tell how they do."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path / "nothing"))
+    USE.announce("part of tests", lambda: UseRow("part of tests", 0.25))
+    recorder = Recorder(tmp_path / "records.db", Recording(enabled=False), Counters())
+    told = ProfileDesk(Profiling(), (), recorder, resources=ResourceRows)
+    try:
+        rows = asyncio.run(told.use()).rows
+    finally:
+        USE.withdraw("part of tests")
+
+    assert rows[0].utilisation is None
+    assert "cannot be read" in rows[0].limit
+    assert "Let this process read /proc" in rows[0].limit
+    assert ("supervisor: part of tests", 0.25) in {(row.part, row.utilisation) for row in rows}
+
+
+def test_a_process_that_is_refused_a_file_says_so_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is what to do; the next profile is as ever."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nothing"))
+
+    async def main() -> tuple[ProcessProfile, ProcessProfile]:
+        told = desk(tmp_path)
+        memory = await told.profile("memory", 0.1, by="memray")
+        cpu = await told.profile("cpu", 0.1)
+        return memory.processes[0], cpu.processes[0]
+
+    memory, cpu = asyncio.run(main())
+
+    assert memory.memory is None
+    assert memory.error.startswith("memray cannot begin")
+    assert "TMPDIR" in memory.error
+    assert (cpu.error, cpu.cpu is not None) == ("", True)
 
 
 def test_steps_without_records_say_so(tmp_path: Path) -> None:

@@ -61,6 +61,35 @@ def test_a_long_collection_is_told_with_where_it_struck() -> None:
     assert pauses[0].culprit.file == __file__
 
 
+def test_a_collection_delays_others_and_not_the_request_that_it_struck() -> None:
+    """Whoever was struck is named and is no other; those who came meanwhile are counted when the loop turns."""
+    kept = [[number] for number in range(400_000)]
+    under_way = {"req_struck", "req_before"}
+    told: list[Stall] = []
+
+    def others(request: str) -> int:
+        return len(under_way - {request})
+
+    async def main() -> None:
+        stalls = ProcessStalls(
+            Profiling(gc_ms=1, stall_ms=60_000), "worker 0", Meter(private_slab()),
+            tell=told.append, others=others,
+        )  # fmt: skip
+        stalls.start()
+        asyncio.get_running_loop().call_soon(under_way.update, {"req_meanwhile", "req_too"})
+        gc.collect()
+        await asyncio.sleep(0.05)
+        stalls.stop()
+
+    async def struck() -> None:
+        await asyncio.create_task(main(), name="req_struck")
+
+    asyncio.run(struck())
+    del kept
+    assert told[0].kind == "gc"
+    assert (told[0].task, told[0].victims) == ("req_struck", 3)
+
+
 def test_switched_off_nothing_is_watched() -> None:
     """Neither loop nor collector."""
     told, slab = watched(Profiling(stalls=False, gc_ms=1), lambda: time.sleep(0.4))

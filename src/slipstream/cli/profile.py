@@ -21,13 +21,32 @@ EXTRA_SECONDS = 30.0
 READ_SECONDS = 60.0
 """For allocations on top of that: they are read from a file."""
 
+
+def length(option: str, unit: str, most: float) -> Callable[[object], float]:
+    """Reads a length of time: a number above nothing, up to `most`. Neither `nan` nor `inf` is one."""
+
+    def number(value: object) -> float:
+        try:
+            found = float(str(value))
+        except ValueError:
+            found = float("nan")
+        if not 0 < found <= most:  # neither is `nan`
+            raise click.BadParameter(
+                f"'{value}' is no length of time. Give a number of {unit} above 0 and up to {most:,.0f}, "
+                f"such as `{option} 10`."
+            )
+        return found
+
+    return number
+
+
 server_option = click.option(
     "--server", default="", metavar="URL", help="Live server to use, by URL or process id."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 seconds_option = click.option(
     "--seconds",
-    type=click.FloatRange(0, 3600, min_open=True),
+    type=length("--seconds", "seconds", 3_600),
     default=10.0,
     show_default=True,
     help="How long.",
@@ -79,11 +98,11 @@ def cpu(
         return
     found = told(body)
     seen = whole(found)
-    _write(speedscope, seen.to_speedscope)
-    _write(collapsed, lambda: seen.to_collapsed().encode())
     click.echo(str(seen))
     click.echo("\n".join(process_lines(found)))
     _say_failures((each.process, each.error) for each in found.processes)
+    _write(speedscope, seen.to_speedscope)  # last: what was seen is told also where no file can be written
+    _write(collapsed, lambda: seen.to_collapsed().encode())
 
 
 @profile.command()
@@ -116,7 +135,7 @@ def memory(*, seconds: float, by: str | None, server: str, as_json: bool) -> Non
 
 
 @profile.command()
-@click.option("--minutes", type=click.FloatRange(0, 527_040, min_open=True), default=15.0, show_default=True,
+@click.option("--minutes", type=length("--minutes", "minutes", 527_040), default=15.0, show_default=True,
               help="Of how long a time up to now.")  # fmt: skip
 @click.option("--model", default="", help="Only requests to this model.")
 @server_option
@@ -166,11 +185,11 @@ def request(
         return
     record = record_from_json(body)
     trace = trace_of(record)
+    click.echo(request_text(record, trace))
     _write(speedscope, lambda: to_speedscope([trace], record.id))
     _write(collapsed, lambda: to_collapsed([trace]).encode())
     _write(chrome, lambda: to_chrome_trace([trace]))
     _write(otlp, lambda: to_otlp([trace]))
-    click.echo(request_text(record, trace))
 
 
 @profile.command()
@@ -266,7 +285,10 @@ def _write(path: Path | None, made: Callable[[], bytes]) -> None:
     try:
         path.write_bytes(made())
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be written: {error.strerror}.") from None
+        raise ConfigurationError(
+            f"{path} cannot be written: {error.strerror}.",
+            hint="Name a file in a folder that you may write to.",
+        ) from None
     click.echo(f"Written: {path}", err=True)
 
 

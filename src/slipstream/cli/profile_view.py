@@ -14,6 +14,7 @@ from slipstream.server.profile_desk import ServerProfile, StallList
 
 NAME_WIDTH = 36
 SHOWN_MAX = 40
+SLOWEST_SHOWN = 3
 
 
 def told(body: bytes) -> ServerProfile:
@@ -61,6 +62,9 @@ def _steps_lines(report: StepsReport) -> Iterator[str]:
         yield f"Bottleneck: {report.bottleneck}: {report.reason}"
     else:
         yield f"Bottleneck: none stands out: {report.reason}"
+    if report.slowest:
+        slowest = (f"{each.id} {_ms(each.duration_ms)}" for each in report.slowest[:SLOWEST_SHOWN])
+        yield f"Slowest (`slipstream profile request ID`): {', '.join(slowest)}"
 
 
 def request_text(record: Record, trace: Trace) -> str:

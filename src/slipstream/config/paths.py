@@ -34,9 +34,18 @@ def state_folder(settings: Settings) -> Path:
 
 
 def existing_state_folder(settings: Settings) -> Path | None:
-    """Like `state_folder`, for somebody who only looks: None where there is none, and none is made."""
+    """Like `state_folder`, for somebody who only looks: None where there is none, and none is made.
+
+    Raises `ConfigurationError` where it is somebody else's.
+    """
     folder = _state(settings)
-    return _private(folder) if folder.is_dir() else None
+    try:
+        return _private(folder) if folder.is_dir() else None
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{folder}: cannot be looked into ({error.strerror}).",
+            hint="Set `state_folder` to a folder of yours, or be the user whose server it is.",
+        ) from None
 
 
 def records_path(settings: Settings) -> Path:

@@ -65,6 +65,7 @@ ASSETS = (
     "message.js",
     "models.js",
     "notices.js",
+    "profile-request.js",
     "profile-tables.js",
     "profile.css",
     "profile.js",
@@ -80,6 +81,7 @@ ASSETS = (
     "vendor/uplot/LICENSE.txt",
     "vendor/uplot/uPlot.iife.min.js",
     "vendor/uplot/uPlot.min.css",
+    "waterfall-of.js",
     "waterfall.js",
 )
 """Every file served under `/assets/`; a test compares it with the folder."""

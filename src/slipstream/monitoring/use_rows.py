@@ -4,12 +4,15 @@ Method: Brendan Gregg's USE. What waits is told by the kernel (`pressure`); wher
 group's throttling. Reading takes some milliseconds of system calls: not for an event loop.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 from msgspec import Struct
 
 from slipstream.core import clock
+from slipstream.core.errors import ConfigurationError
 from slipstream.core.use import UseRow
 from slipstream.monitoring.pressure import pressure
 from slipstream.monitoring.resources import Flow, ResourceReader, Resources
@@ -35,17 +38,21 @@ class ResourceRows:
     Args:
         pid: the top of the tree; ours unless given.
         folder: the folder whose disk must not fill up.
+
+    Making and calling it raise `ConfigurationError` where the system's counters may not be read.
     """
 
     def __init__(self, pid: int | None = None, folder: Path | None = None) -> None:
-        self._reader = ResourceReader(pid, folder)
-        self._devices = _devices()
+        with _readable():
+            self._reader = ResourceReader(pid, folder)
+            self._devices = _devices()
         self._network = Flow()
         self._read_ns = clock.monotonic_ns()
 
     def __call__(self) -> list[UseRow]:
         """The rows now."""
-        seen, devices = self._reader.read(), _devices()
+        with _readable():
+            seen, devices = self._reader.read(), _devices()
         now_ns = clock.monotonic_ns()
         seconds = (now_ns - self._read_ns) / 1e9
         moved = seen.network_host.since(self._network)
@@ -59,6 +66,17 @@ class ResourceRows:
             _disk(seen, _busiest(before, devices, seconds) if is_rate else None),
             _network_row(devices, bytes_a_second if is_rate else None),
         ]
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, psutil.Error) as error:
+        raise ConfigurationError(
+            f"The counters of this machine cannot be read: {error}.",
+            hint="Let this process read /proc and /sys, and open as many files as it needs (`ulimit -n`).",
+        ) from None
 
 
 def _cpu(seen: Resources, *, known: bool) -> UseRow:

@@ -16,7 +16,9 @@ from types import CodeType, FrameType
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.profiling.cpu_profile import CpuProfile, Frame, Sample
+from slipstream.profiling.forks import begin_anew
 from slipstream.profiling.stall_watch import ALARM_CODE
+from slipstream.profiling.threads import begin
 
 HERTZ_MAX = 1_000
 DEPTH_MAX = 128
@@ -43,13 +45,19 @@ class CpuProfiler:
     ```
 
     Args:
-        hertz: looks a second. A look costs about 20 us plus 0.2 us a frame, of one core: 0.3 % at 100.
+        hertz: looks a second. What they cost is told in every profile (`own_seconds`); for a worker of the
+            server `bench/profiling.py` measures it.
     """
 
     def __init__(self, hertz: int = 100) -> None:
         if not 1 <= hertz <= HERTZ_MAX:
             raise BadRequest(f"A profiler looks 1 to {HERTZ_MAX} times a second, not {hertz}.", param="hertz")
         self._period_seconds = 1.0 / hertz
+        self.forked()
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """In a forked child nobody looks yet."""
         self._lock = threading.Lock()
         self._sampler: _Sampler | None = None
 
@@ -61,7 +69,8 @@ class CpuProfiler:
                 still, so `await aprofile_cpu(seconds)` there. None: what was seen since the last call, at
                 once; the first call begins to look and returns an empty profile.
 
-        Raises `ConfigurationError` where the system does not tell the CPU time of threads.
+        Raises `ConfigurationError` where the system does not tell the CPU time of threads, `Unavailable`
+        where it allows no thread more.
         """
         if seconds is None:
             return self._since_last()
@@ -104,15 +113,14 @@ class _Sampler(threading.Thread):
 
     def __init__(self, period_seconds: float) -> None:
         super().__init__(name="slipstream-cpu-profiler", daemon=True)
-        if not hasattr(time, "pthread_getcpuclockid"):
-            raise ConfigurationError("This system does not tell the CPU time of a thread.")
+        _require_clocks()
         self._period_seconds = period_seconds
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._loops = _running_loops()
         self._used_ns: dict[int, int] = {}
         self._begin()
-        self.start()
+        begin(self)
 
     def take(self) -> CpuProfile:
         """What was seen since the last call."""
@@ -229,6 +237,16 @@ def _running_loops() -> dict[int, asyncio.AbstractEventLoop]:
         return {threading.get_ident(): asyncio.get_running_loop()}
     except RuntimeError:
         return {}
+
+
+def _require_clocks() -> None:
+    try:
+        time.clock_gettime_ns(time.pthread_getcpuclockid(threading.get_ident()))
+    except (AttributeError, OSError):  # not on this system, or a sandbox refuses it
+        raise ConfigurationError(
+            "The CPU time of a thread cannot be read here.",
+            hint="Linux tells it; in a sandbox, allow clock_gettime for the clocks of threads.",
+        ) from None
 
 
 def _is_loop_running() -> bool:

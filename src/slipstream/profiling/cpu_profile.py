@@ -48,13 +48,15 @@ class CpuProfile(Struct, frozen=True):
         samples: the most expensive first.
         seconds: how long it was looked.
         looks: how often.
-        own_seconds: CPU time that looking took.
+        own_seconds: CPU time that looking took, in all processes together.
+        own_shares: where profiles of processes were put together, what looking took in each, of a core.
     """
 
     samples: tuple[Sample, ...]
     seconds: float
     looks: int
     own_seconds: float
+    own_shares: tuple[float, ...] = ()
 
     @property
     def cpu_seconds(self) -> float:
@@ -115,16 +117,23 @@ class CpuProfile(Struct, frozen=True):
         if not self.looks:
             return "nothing sampled yet"
         share = self.cpu_seconds / self.seconds if self.seconds else 0.0
-        cost = self.own_seconds / max(self.seconds, 1e-9)
         used = f"CPU {self.cpu_seconds:.3f} s in {self.seconds:.2f} s ({share:.0%} of a core)"
         lines = [
-            f"{used}; {self.looks} looks, which took {cost:.2%} of one",
+            f"{used}; {self._cost()}",
             f"{'function':<{_NAME_WIDTH}}{'self':>10}{'total':>10}",
         ]
         lines.extend(_rows(self.functions(), self.cpu_seconds))
         lines.append(f"{'line':<{_NAME_WIDTH}}")
         lines.extend(_rows(self.lines()[:5], self.cpu_seconds))
         return "\n".join(lines)
+
+    def _cost(self) -> str:
+        whole = self.own_seconds / max(self.seconds, 1e-9)
+        if len(self.own_shares) < 2:
+            return f"{self.looks} looks, which took {whole:.2%} of a core"
+        worst, many = max(self.own_shares), len(self.own_shares)
+        looks = f"{self.looks} looks in {many} processes"
+        return f"{looks}, which took up to {worst:.2%} of a core in each, {whole:.2%} in all together"
 
     def _spots(self, name_of: Callable[[Frame], str]) -> list[Spot]:
         own: dict[str, int] = {}

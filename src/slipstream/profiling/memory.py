@@ -8,7 +8,6 @@ measured and told.
 
 import asyncio
 import gc
-import os
 import threading
 import time
 from collections import deque
@@ -18,8 +17,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest
+from slipstream.core.errors import BadRequest, ConfigurationError
+from slipstream.profiling.forks import begin_anew
 from slipstream.profiling.memory_profile import PARTS, By, MemoryProfile, Seen, Size, suspects, trend
+from slipstream.profiling.threads import in_thread
 
 if TYPE_CHECKING:
     import psutil
@@ -54,6 +55,11 @@ class MemoryProfiler:
 
     def __init__(self, *, file_bytes_max: int = FILE_BYTES_MAX) -> None:
         self._file_bytes_max = file_bytes_max
+        self.forked()
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """A forked child is another process: sizes are its own."""
         self._sizes: deque[Size] = deque(maxlen=SIZES_MAX)
         self._lock = threading.Lock()
         self._process: psutil.Process | None = None
@@ -73,7 +79,8 @@ class MemoryProfiler:
                 slowest, needs nothing installed. None: memray where it is installed, else no lines.
 
         Raises `BadRequest` in a coroutine, for a wrong value and while another window is open in this
-        process; `MissingExtra` where memray is asked for and not there.
+        process; `MissingExtra` where memray is asked for and not there; `ConfigurationError` where the
+        system refuses what it needs: a file to write to, or the size of this process.
         """
         if seconds is None:
             return self._now()
@@ -107,7 +114,7 @@ class MemoryProfiler:
         if by is None:
             await asyncio.sleep(seconds)
             return self._now(note=NO_MEMRAY)
-        opening = asyncio.ensure_future(asyncio.to_thread(self._open, by, seconds))
+        opening = asyncio.ensure_future(in_thread(self._open, by, seconds))
         try:
             looking = await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -116,8 +123,8 @@ class MemoryProfiler:
         try:
             for rest in looking.waits():
                 await asyncio.sleep(rest)
-            await asyncio.to_thread(looking.stop)
-            return self._now(looking, await asyncio.to_thread(looking.window.read))
+            await in_thread(looking.stop)
+            return self._now(looking, await in_thread(looking.window.read))
         finally:
             looking.window.end()
 
@@ -154,12 +161,17 @@ class MemoryProfiler:
 
     def _sized(self) -> tuple[Size, ...]:
         with self._lock:
-            if self._process is None or self._process.pid != os.getpid():  # forked since
-                self._sizes.clear()
-                import psutil
+            import psutil  # late: a program that never asks spares it
 
-                self._process = psutil.Process()
-            memory = self._process.memory_info()
+            try:
+                if self._process is None:
+                    self._process = psutil.Process()
+                memory = self._process.memory_info()
+            except (OSError, psutil.Error) as error:
+                raise ConfigurationError(
+                    f"The size of this process cannot be read: {error}.",
+                    hint="Let it read /proc, and open as many files as it needs (`ulimit -n`).",
+                ) from None
             self._sizes.append(Size(clock.monotonic_ns(), memory.rss, memory.vms))
             return tuple(self._sizes)
 

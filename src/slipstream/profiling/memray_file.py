@@ -1,4 +1,4 @@
-"""Reads a file of memray: `python -m slipstream.profiling.memray_file FILE LINES` says what was kept.
+"""Reads a file of memray: `python -m slipstream.profiling.memray_file FILE LINES STOPPED` says what was kept.
 
 Its output is JSON. It is a process of its own: reading takes seconds in which a server would stand still.
 """
@@ -14,6 +14,8 @@ import msgspec
 from slipstream.profiling.memory_profile import PARTS, Growth, Seen
 from slipstream.profiling.stalls import Place, is_library
 
+_CLOCK_MS = 5
+"""What two readings of the wall clock may differ by."""
 STACK_MAX = 8
 """Frames that are told of a stack, from the line that is blamed outwards."""
 _OURS = tuple(os.path.join(os.path.dirname(__file__), name) for name in ("memory.py", "memory_windows.py"))  # noqa: PTH118, PTH120
@@ -35,11 +37,17 @@ class _Line:
         self.stacks[stack] += size
 
 
-def read(path: str, lines: int) -> Seen:
-    """What lines kept at the end of the window and held at its peak, largest first, so many of each."""
+def read(path: str, lines: int, stopped_ms: int) -> Seen:
+    """What lines kept at the end of the window and held at its peak, largest first, so many of each.
+
+    Raises `OSError` where memray had to stop before the window did, at `stopped_ms` since 1970: it says so
+    on standard error only, and its file reads as if nothing had been kept.
+    """
     import memray
 
     reader = memray.FileReader(path)
+    if reader.metadata.end_time.timestamp() * 1000 < stopped_ms - _CLOCK_MS:
+        raise OSError("it ends before the window does, for memray could not write: a full disk, or a limit")
     try:
         marks = _parts([each.time for each in reader.get_memory_snapshots()])
         kept: dict[Line, _Line] = defaultdict(_Line)
@@ -99,4 +107,8 @@ def _largest(found: dict[Line, _Line], lines: int, *, parts: bool = True) -> tup
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(read(sys.argv[1], int(sys.argv[2]))))
+    try:
+        seen = read(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    except OSError as error:
+        sys.exit(str(error))
+    sys.stdout.buffer.write(msgspec.json.encode(seen))

@@ -75,4 +75,5 @@ def together(profiles: Mapping[str, CpuProfile]) -> CpuProfile:
         max((each.seconds for each in profiles.values()), default=0.0),
         sum(each.looks for each in profiles.values()),
         sum(each.own_seconds for each in profiles.values()),
+        tuple(each.own_seconds / max(each.seconds, 1e-9) for each in profiles.values()),
     )

@@ -3,6 +3,7 @@
 A step lies within another one where its time does (`prompt` within `first_byte`, `decode` within `relay`).
 """
 
+import heapq
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -13,6 +14,8 @@ from slipstream.profiling.collection import Collection
 from slipstream.profiling.profile_data import ProfileData, profile_data
 from slipstream.profiling.step_timing import MS
 
+SLOWEST_MAX = 10
+"""Requests that are named in a report, the slowest ones."""
 _FIRST_NS = 1  # an end of 0 would mean that a span is open
 _KINDS = {
     "admit": "cpu",
@@ -52,6 +55,21 @@ class StepRow(Struct, frozen=True):
     tail_gap: float
 
 
+class SlowRequest(Struct, frozen=True):
+    """One of the slowest requests: by its id the waterfall is found.
+
+    Attributes:
+        at: when it came, seconds since 1970.
+        model: the one that answered, or the one asked for.
+    """
+
+    id: str
+    at: float
+    duration_ms: float
+    model: str
+    outcome: str
+
+
 class StepsReport(Struct, frozen=True):
     """Where the time of recorded requests went.
 
@@ -61,6 +79,7 @@ class StepsReport(Struct, frozen=True):
         p50_ms, p95_ms: of the whole requests, None where there is none.
         bottleneck: the step that explains the p95, empty where none stands out; `reason` says why.
         waits: shares of the critical path by what was waited for.
+        slowest: the slowest requests, slowest first.
     """
 
     requests: int
@@ -71,6 +90,7 @@ class StepsReport(Struct, frozen=True):
     bottleneck: str
     reason: str
     waits: dict[str, float]
+    slowest: tuple[SlowRequest, ...] = ()
 
 
 def trace_of(record: Record) -> Trace:
@@ -128,7 +148,14 @@ def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport
         str(data.bottleneck or ""),
         data.reason,
         dict(data.waits),
+        tuple(map(_slow, heapq.nlargest(SLOWEST_MAX, records, key=lambda record: record.duration_ns))),
     )
+
+
+def _slow(record: Record) -> SlowRequest:
+    model = record.model or record.model_asked or ""
+    at = record.arrived_wall_ns / 1e9
+    return SlowRequest(record.id, at, record.duration_ns / MS, model, record.outcome)
 
 
 def _own_rows(data: ProfileData) -> list[StepRow]:

@@ -14,8 +14,12 @@ from msgspec import Struct
 from slipstream.core import clock, defaults
 from slipstream.core.errors import BadRequest
 from slipstream.core.use import USE, UseRow
+from slipstream.profiling.forks import begin_anew
+from slipstream.profiling.threads import in_thread
 
 LOOK_SECONDS = 0.25
+FIRST_SECONDS = 0.1
+"""Between the two looks of a first reading: the kernel counts CPU in steps of 10 ms."""
 SECONDS_MAX = 3_600.0
 LAG_SECONDS = 0.05
 FULL = 0.8
@@ -24,6 +28,10 @@ WAITS_PERCENT = 10.0
 """Work that waits for a resource for so much of the time is slowed by it."""
 LATE_MS = 100.0
 """An event loop that runs so late is held up."""
+NO_RATES = (
+    "No rates yet (CPU, disk, network): they are between two looks. Take another snapshot, "
+    "or `await resource_profiler.awatch(seconds)`."
+)
 _WIDTHS = (34, 10, 24, 10)
 
 
@@ -33,7 +41,7 @@ class UseSnapshot(Struct, frozen=True):
     Attributes:
         rows: one a resource; of a while, the mean utilisation and the worst saturation.
         wall_ns: when.
-        seconds: over how long rates were taken.
+        seconds: over how long rates were taken; 0 where there was no look before, and so no rate.
     """
 
     rows: tuple[UseRow, ...]
@@ -53,7 +61,8 @@ class UseSnapshot(Struct, frozen=True):
         return tuple(row for row in self.rows if is_strained(row))
 
     def __str__(self) -> str:
-        return "\n".join(use_lines(self.rows))
+        told = use_lines(self.rows)
+        return "\n".join(told if self.seconds else (*told, NO_RATES))
 
 
 class ResourceProfiler:
@@ -61,7 +70,7 @@ class ResourceProfiler:
 
     ```python
     resource_profiler = ResourceProfiler()
-    print(resource_profiler.snapshot())      # now; rates since the call before
+    print(resource_profiler.snapshot())      # now; rates since the call before, the first one of 0.1 s
     print(resource_profiler.watch(5))        # over five seconds
     print(resource_profiler.report())        # the worst that was seen, and what it means
     ```
@@ -71,14 +80,29 @@ class ResourceProfiler:
     """
 
     def __init__(self, rows: defaults.Rows | None = None) -> None:
-        self._rows = rows
+        self._given = rows
+        self.forked()
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """In a forked child nothing was looked at yet: its process is another one."""
+        self._rows = self._given
         self._lock = threading.Lock()
         self._looked_ns = 0
         self._worst: dict[str, UseRow] = {}
         self._looks = 0
 
     def snapshot(self) -> UseSnapshot:
-        """The table now, at once; rates are over the time since the call before, None at the first one."""
+        """The table now; rates are over the time since the look before.
+
+        The first one takes 0.1 s, for its rates. Where an event loop runs in this thread it waits for
+        nothing: rates are None then, and the printed table says so.
+
+        Raises `ConfigurationError` where the system lets nobody read its counters.
+        """
+        if not self._looked_ns and not _is_loop_running():
+            self._look(())
+            time.sleep(FIRST_SECONDS)
         return self._look(())
 
     def watch(self, seconds: float) -> UseSnapshot:
@@ -90,10 +114,10 @@ class ResourceProfiler:
                 hint="`await resource_profiler.awatch(seconds)`.",
             )
         watched = _Watched()
-        self.snapshot()  # from here the rates count
+        self._look(())  # from here the rates count
         for pause in _pauses(seconds):
             time.sleep(pause)
-            watched.add(self.snapshot())
+            watched.add(self._look(()))
         return watched.table()
 
     async def awatch(self, seconds: float) -> UseSnapshot:
@@ -103,10 +127,10 @@ class ResourceProfiler:
         loop = _LoopLag()
         beating = asyncio.get_running_loop().create_task(loop.beat())
         try:
-            await asyncio.to_thread(self.snapshot)
+            await in_thread(self._look, ())
             for pause in _pauses(seconds):
                 await asyncio.sleep(pause)
-                watched.add(await asyncio.to_thread(self._look, (loop.row(),)))
+                watched.add(await in_thread(self._look, (loop.row(),)))
         finally:
             beating.cancel()
         return watched.table()

@@ -170,4 +170,4 @@ class StallWatch:
 
 
 ALARM_CODE = StallWatch._ring.__code__
-"""What runs on top of a stack that the alarm has asked: whoever reads the stack at that moment begins below."""
+"""What the alarm puts on top of a stack: whoever reads the stack at that moment begins below."""

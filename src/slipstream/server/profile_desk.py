@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from slipstream.config.profiling import Profiling
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, Unavailable
+from slipstream.core.errors import BadRequest, ConfigurationError, Unavailable
 from slipstream.core.record import Record
 from slipstream.core.use import USE, UseRow
 from slipstream.profiling.memory_profile import By, MemoryProfile
@@ -33,6 +33,10 @@ ANSWER_SECONDS: dict[What, float] = {"cpu": 15.0, "memory": 60.0}
 from a file of up to 64 MB, by all processes at once."""
 STACKS_MAX = 16_000
 """Stacks of one profile, all processes together: about 6 MB."""
+RATE_SECONDS = 1.0
+"""Rates of the table of use are of at least so long a time: whoever asks sooner is told the same again."""
+RATE_SECONDS_MAX = 10.0
+"""A look this long ago says nothing of now."""
 PAGE = 500
 REQUEST_ID = "req_"
 
@@ -105,7 +109,8 @@ class ProfileDesk:
         settings: bounds.
         slots: the workers.
         recorder: the records.
-        resources: gives the rows of the machine's resources; called in a thread.
+        resources: makes what gives the rows of the machine's resources, which may raise `ConfigurationError`;
+            called in a thread.
     """
 
     def __init__(
@@ -121,6 +126,8 @@ class ProfileDesk:
         self._recorder = recorder
         self._make_resources = resources
         self._resources: Callable[[], Sequence[UseRow]] | None = None
+        self._looked: Sequence[UseRow] = ()
+        self._looked_ns = 0
         self._reading = asyncio.Lock()
         self._stalls: deque[StallRow] = deque()
         self._count = 0
@@ -146,17 +153,31 @@ class ProfileDesk:
     # Use.
 
     async def use(self) -> UseList:
-        """Every resource and every part, of all processes."""
+        """Every resource and every part, of all processes.
+
+        CPU, disk and network are rates between two looks, 1 to 10 seconds apart. Where nobody has looked
+        that lately, it looks twice and answers after a second.
+        """
         async with self._reading:
-            rows = await asyncio.to_thread(self._read_resources)
+            passed = (clock.monotonic_ns() - self._looked_ns) / 1e9
+            if not self._looked_ns or passed > RATE_SECONDS_MAX:
+                await asyncio.to_thread(self._read_resources)
+                await asyncio.sleep(passed := RATE_SECONDS)
+            if passed >= RATE_SECONDS:
+                self._looked = await asyncio.to_thread(self._read_resources)
+                self._looked_ns = clock.monotonic_ns()
+            rows = self._looked
         told = [(f"worker {slot.index}", slot.use) for slot in self._slots]
         told.append((SUPERVISOR, tuple(USE.rows())))
         return UseList((*rows, *_named(told)))
 
     def _read_resources(self) -> Sequence[UseRow]:
-        if self._resources is None:
-            self._resources = self._make_resources()
-        return self._resources()
+        try:
+            if self._resources is None:
+                self._resources = self._make_resources()
+            return self._resources()
+        except ConfigurationError as error:  # the parts of the server tell how they do all the same
+            return [UseRow("cpu, memory, disk, network", limit=str(error))]
 
     # Profiles.
 
@@ -176,8 +197,8 @@ class ProfileDesk:
         """
         if not 0 < seconds <= self._settings.seconds:
             raise BadRequest(
-                f"A profile takes up to {self._settings.seconds:g} seconds, not {seconds!r}.",
-                hint="`profiling.seconds` in the settings.",
+                f"A profile takes more than 0 and up to {self._settings.seconds:g} seconds, not {seconds!r}.",
+                hint="Ask for as many, such as 10, or raise `profiling.seconds` in its settings.",
                 param="seconds",
             )
         if self._running:

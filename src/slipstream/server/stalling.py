@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+import msgspec
+
 from slipstream.config.profiling import Profiling
 from slipstream.core.metrics import NS_PER_MS
 from slipstream.monitoring.meter import Meter
@@ -69,6 +71,12 @@ class ProcessStalls:
 
     def _on_collection(self, took_ns: int) -> None:
         if took_ns >= self._gc_ns:
-            stall = gc_stall(took_ns / 1e9, self._others(""), above=_CALLBACKS)
+            stall = gc_stall(took_ns / 1e9, None, above=_CALLBACKS)
+            seen = msgspec.structs.replace(stall, victims=self._others(stall.task))
             if not self._loop.is_closed():  # any thread may have been struck
-                self._loop.call_soon_threadsafe(self._tell, stall)
+                self._loop.call_soon_threadsafe(self._loop.call_soon, self._tell_collection, seen)
+
+    def _tell_collection(self, stall: Stall) -> None:
+        """The loop has turned since, and taken in what had come: now it shows who waited too."""
+        victims = max(stall.victims or 0, self._others(stall.task))
+        self._tell(msgspec.structs.replace(stall, victims=victims))

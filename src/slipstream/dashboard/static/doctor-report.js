@@ -3,11 +3,9 @@
 import * as api from "./board-api.js";
 import { change, changeBar, pair } from "./doctor-bars.js";
 import { el, icon } from "./dom.js";
-import { fromRecord } from "./timing.js";
 import { moment } from "./units.js";
-import { waterfall } from "./waterfall.js";
+import { waterfallOf } from "./waterfall-of.js";
 
-const UNSEEN = { id: "", model: "", finish: "", duration_ns: 0, prompt_tokens: null, output_tokens: null, cached_tokens: null };
 const IDS_SHOWN = 3;
 const MS = 1000;
 
@@ -101,14 +99,8 @@ async function toggle(id, button, all, box) {
   box.hidden = !isOpening;
   if (!isOpening) return;
   box.replaceChildren(el("p", { class: "quiet" }, "Fetching its record …"));
-  try {
-    const record = await api.optional(`/_slipstream/requests/${encodeURIComponent(id)}`);
-    if (button.getAttribute("aria-expanded") === "false") return; // another was chosen meanwhile
-    box.replaceChildren(record ? waterfall(fromRecord(record, UNSEEN)) : el("p", { class: "quiet" }, "Its record is gone."));
-  } catch (error) {
-    if (!(error instanceof api.FeedError)) throw error;
-    box.replaceChildren(el("p", { class: "quiet" }, `${error.message} ${error.hint}`));
-  }
+  const drawn = await waterfallOf(id);
+  if (button.getAttribute("aria-expanded") === "true") box.replaceChildren(drawn); // else another was chosen meanwhile
 }
 
 function fixOf({ fix, prediction, doubt }, act) {

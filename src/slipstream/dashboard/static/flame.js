@@ -28,10 +28,11 @@ export class Flame {
     this.#root = tree(processes);
     this.#zoom(this.#root);
     const failed = processes.filter(({ error }) => error).map(({ process, error }) => ` ${process}: ${error}.`);
+    const worst = Math.max(0, ...processes.map(({ cpu }) => (cpu?.seconds ? cpu.own_seconds / cpu.seconds : 0)));
     const own = processes.reduce((sum, { cpu }) => sum + (cpu?.own_seconds ?? 0), 0);
     if (!this.#root.ns) return `No process used any CPU in ${seconds} s.${failed.join("")}`;
     const used = told(this.#root.ns / 1e6, "ms");
-    return `${used} of CPU in ${seconds} s, of ${processes.length} processes; looking took ${told(own * 1000, "ms")} of it besides.${failed.join("")}`;
+    return `${used} of CPU in ${seconds} s, of ${processes.length} processes; looking took ${told(own * 1000, "ms")} besides, all together, and at most ${told(worst, "1")} of a core in one.${failed.join("")}`;
   }
 
   /** Mark the functions whose name or file holds a text; the tip says their share. */

@@ -1,6 +1,7 @@
 /* Tables of the page of profiles: steps with their part in slow requests, use of resources; and the list of stalls. */
 
 import { el } from "./dom.js";
+import { requestLink } from "./profile-request.js";
 import { moment, told } from "./units.js";
 
 const STEPS = [
@@ -43,7 +44,7 @@ export function stallItems(found) {
   if (!found.stalls.length) return [el("li", { class: "none" }, "No event loop was held up since the server began.")];
   return found.stalls.map(({ at, process, kind, said, request }) => el("li", {},
     el("time", {}, moment(at)), el("span", { class: "event-kind" }, `${process}${kind === "gc" ? ", gc" : ""}`), said,
-    request ? el("a", { class: "by", href: `/_slipstream/requests/${encodeURIComponent(request)}` }, " its record") : ""));
+    request ? el("a", { class: "by", href: requestLink(request), "aria-label": `Where the time of request ${request} went` }, " its waterfall") : ""));
 }
 
 function table(caption, columns, rows, isMarked) {

@@ -3,6 +3,7 @@
 import * as api from "./board-api.js";
 import { icon, say } from "./dom.js";
 import { Flame } from "./flame.js";
+import { StoredRequest } from "./profile-request.js";
 import { stallItems, stepsTable, useTable } from "./profile-tables.js";
 import { strips } from "./strips.js";
 import { span } from "./units.js";
@@ -15,6 +16,7 @@ const PROGRESS_MS = 100;
 
 const $ = (id) => document.getElementById(id);
 const flame = new Flame($("flame"), { tip: $("flame-tip"), zoomed: (isZoomed) => { $("widen").hidden = !isZoomed; } });
+const request = new StoredRequest($("request"));
 let seconds = 900;
 let isAsking = false;
 
@@ -35,21 +37,25 @@ function showNotice(error) {
 
 async function refresh() {
   const now = Date.now() / 1000;
-  await guarded(async () => {
-    const [steps, stalls, use, drawn] = await Promise.all([
+  // Resources take a second where nobody has looked lately: the rest does not wait for them.
+  await guarded(() => Promise.all([
+    Promise.all([
       api.optional(`${PREFIX}/steps?from=${now - seconds}`),
       api.optional(`${PREFIX}/stalls`),
-      api.optional(`${PREFIX}/use`),
       api.series(now - seconds, now, STRIP_POINTS, ["loop_lag", "gc"]),
-    ]);
-    const { said, table } = stepsTable(steps);
-    $("steps-said").textContent = said;
-    $("steps-table").hidden = !table;
-    $("steps-table").replaceChildren(...(table ? [table] : []));
-    $("stalls").replaceChildren(...stallItems(stalls));
-    $("use").replaceChildren(useTable(use?.rows ?? []));
-    $("strips").replaceChildren(...strips(drawn));
-  });
+    ]).then(([steps, stalls, drawn]) => showRequests(steps, stalls, drawn)),
+    api.optional(`${PREFIX}/use`).then((use) => $("use").replaceChildren(useTable(use?.rows ?? []))),
+  ]));
+}
+
+function showRequests(steps, stalls, drawn) {
+  const { said, table } = stepsTable(steps);
+  $("steps-said").textContent = said;
+  $("steps-table").hidden = !table;
+  $("steps-table").replaceChildren(...(table ? [table] : []));
+  request.offer(steps?.slowest ?? []);
+  if (!$("stalls").contains(document.activeElement)) $("stalls").replaceChildren(...stallItems(stalls));
+  $("strips").replaceChildren(...strips(drawn));
 }
 
 function showProfile(found) {
@@ -93,7 +99,7 @@ async function begin() {
   $("widen").addEventListener("click", () => flame.widen());
   $("find").addEventListener("input", () => flame.find($("find").value));
   $("find").addEventListener("keydown", (event) => event.key === "Enter" && event.preventDefault());
-  await refresh();
+  await Promise.all([refresh(), request.follow()]);
   await guarded(async () => {
     const last = await api.optional(`${PREFIX}/profile?what=cpu`);
     if (last) showProfile(last);

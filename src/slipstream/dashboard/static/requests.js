@@ -10,7 +10,6 @@ import { strip, waterfall } from "./waterfall.js";
 
 const PAGE = 20;
 const ROWS_MAX = 500;
-const UNSEEN = { id: "", model: "", finish: "", duration_ns: 0, prompt_tokens: null, output_tokens: null, cached_tokens: null };
 const OUTCOMES = ["served", "hit", "shared", "refused", "failed", "aborted"];
 const COLUMNS = [["Time", ""], ["Model", ""], ["Outcome", ""], ["Took", "num"], ["Steps", "wide"], ["First token", "num wide"], ["Tokens", "num"], ["Speed", "num wide"], ["Cost", "num wide"]];
 
@@ -146,7 +145,7 @@ export class Requests {
   }
 
   #row(record) {
-    const timing = fromRecord(record, UNSEEN);
+    const timing = fromRecord(record);
     const speed = tokensPerSecond(timing);
     const toggle = el("button", { class: "row-toggle", type: "button", "aria-expanded": "false", "aria-label": `Steps of ${record.id}`, onclick: () => this.#toggle(record.id) },
       icon("chevron"), moment((record.arrived_wall_ns ?? 0) / 1e9));

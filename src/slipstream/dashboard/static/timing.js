@@ -14,8 +14,11 @@ export function seenHere({ id, startedMs, firstMs, lastMs, usage, model, finish 
   };
 }
 
+/** Where the browser saw nothing of the request itself. */
+const UNSEEN = { id: "", model: "", finish: "", duration_ns: 0, prompt_tokens: null, output_tokens: null, cached_tokens: null };
+
 /** The server's record, narrowed to what is shown; every field is checked, none is trusted. */
-export function fromRecord(record, seen) {
+export function fromRecord(record, seen = UNSEEN) {
   const steps = (Array.isArray(record.steps) ? record.steps : []).map(step).filter(Boolean).slice(0, 64);
   return {
     awaited: false,
