@@ -8,12 +8,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slipstream.cli import load_settings
 from slipstream.doctor.doctor import Doctor
 from slipstream.doctor.ledger import JUDGED_MIN, Ledger, Score
 from slipstream.store.ledger import Entry
 
 ROWS = ("before", "expected", "actual")
-_COLOURS = {"kept": "green", "rolled back": "yellow", "applied": "cyan"}
+_COLOURS = {
+    "kept": "green",
+    "rolled back": "yellow",
+    "applied": "cyan",
+    "applying": "cyan",
+    "interrupted": "yellow",
+}
 
 
 def show_stored(*, as_json: bool) -> None:
@@ -25,6 +32,22 @@ def show_stored(*, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         show(found, Console())
+
+
+def show_recovered(*, as_json: bool) -> None:
+    """Take back what was interrupted and say so. Raises `ConfigurationError`, `StoreFailed`."""
+    from slipstream.doctor.recover import recover
+
+    found = recover(load_settings())
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    for entry in found:
+        click.echo(f"{entry.setting} = {entry.after}: {entry.note}")
+    if not found:
+        click.echo("No fix was interrupted: there is nothing to take back.")
 
 
 def show(found: Ledger, console: Console) -> None:
@@ -70,7 +93,8 @@ def _when(entry: Entry) -> str:
 
 def _fix(entry: Entry) -> str:
     setting = f"\n[cyan]{escape(entry.setting)}[/]\n{escape(entry.before)} → {escape(entry.after)}"
-    return f"{escape(entry.kind)} {escape(entry.subject)}{setting}"
+    note = f"\n[dim]{escape(entry.note)}[/]" if entry.note else ""
+    return f"{escape(entry.kind)} {escape(entry.subject)}{setting}{note}"
 
 
 def _lines(values: Sequence[float | None], form: str) -> str:

@@ -108,6 +108,12 @@ class Doctor:
             return ledger.reputation(self.ledger().entries)
         return {}
 
+    def interrupted(self) -> str:
+        """What is to be done of a fix whose process died while it was tried; empty where none did."""
+        with contextlib.suppress(StoreFailed):
+            return self.ledger().interrupted
+        return ""
+
     def ledger(self) -> Ledger:
         """All advice that was acted on, and how right it was. Raises `StoreFailed`."""
         return ledger.read(paths.ledger_path(self._settings or load()))

@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 import { moment, told } from "./units.js";
 
 const JUDGED_MIN = 3;
-const STATES = { kept: "good", "rolled back": "warn", applied: "dull" };
+const STATES = { kept: "good", "rolled back": "warn", applied: "dull", applying: "dull", interrupted: "warn" };
 
 /** The fixes, newest first. */
 export function entriesTable(entries) {
@@ -18,7 +18,7 @@ export function entriesTable(entries) {
     ["Actual", "num", (entry) => both(time(entry.actual_p95), spread(entry.actual_gain, entry.actual_low, entry.actual_high))],
     ["Answers/s", "num", ({ predicted_throughput: expected, actual_throughput: actual }) => both(told(actual, ""), `expected ${told(expected, "")}`)],
     ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual, "USD"), `expected ${told(expected, "USD")}, before ${told(now, "USD")}`)]] : []),
-    ["Outcome", "", ({ state }) => el("span", { class: `outcome is-${STATES[state]}` }, state)],
+    ["Outcome", "", ({ state, note }) => [el("span", { class: `outcome is-${STATES[state]}` }, state), ...(note ? [el("br"), el("span", { class: "quiet" }, note)] : [])]],
   ];
   return table("Fixes that were done, newest first", columns, entries);
 }
