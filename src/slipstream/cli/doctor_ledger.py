@@ -13,7 +13,9 @@ from slipstream.doctor.doctor import Doctor
 from slipstream.doctor.ledger import JUDGED_MIN, Ledger, Score
 from slipstream.store.ledger import Entry
 
-ROWS = ("before", "expected", "actual")
+ROWS = ("before", "expected", "without", "actual")
+"""Recorded, predicted with the fix; met without it and with it by the load that verified it."""
+
 _COLOURS = {
     "kept": "green",
     "rolled back": "yellow",
@@ -71,10 +73,16 @@ def _entries(entries: Sequence[Entry]) -> Table:
         gains = (
             "",
             _change(entry.predicted_gain, entry.gain_low, entry.gain_high),
+            "",
             _change(entry.actual_gain, entry.actual_low, entry.actual_high),
         )
-        p95s = (entry.now_p95, entry.predicted_p95, entry.actual_p95)
-        rates = (entry.now_throughput, entry.predicted_throughput, entry.actual_throughput)
+        p95s = (entry.now_p95, entry.predicted_p95, entry.without_p95, entry.actual_p95)
+        rates = (
+            entry.now_throughput,
+            entry.predicted_throughput,
+            entry.without_throughput,
+            entry.actual_throughput,
+        )
         cells = [_lines(p95s, ".2f"), "\n".join(gains), _lines(rates, ".2f")]
         if has_cost:
             cells.append(_lines(_costs(entry), ".2g"))
@@ -82,8 +90,8 @@ def _entries(entries: Sequence[Entry]) -> Table:
     return table
 
 
-def _costs(entry: Entry) -> tuple[float | None, float | None, float | None]:
-    return entry.now_cost, entry.predicted_cost, entry.actual_cost
+def _costs(entry: Entry) -> tuple[float | None, ...]:
+    return entry.now_cost, entry.predicted_cost, entry.without_cost, entry.actual_cost
 
 
 def _when(entry: Entry) -> str:

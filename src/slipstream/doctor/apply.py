@@ -25,6 +25,7 @@ from slipstream.doctor.driver import drive
 from slipstream.doctor.evidence import Evidence
 from slipstream.doctor.finding import Fix
 from slipstream.doctor.one_at_a_time import alone
+from slipstream.doctor.outcome import Took
 from slipstream.doctor.predict import asked_of
 from slipstream.doctor.replay_model import Asked
 from slipstream.doctor.setting_file import BEFORE, Change
@@ -33,6 +34,9 @@ from slipstream.doctor.verify_live import compare_live
 from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
 from slipstream.store.ledger import Entry, LedgerStore, State
+
+COST_LOOKS, COST_LOOK_SECONDS = 20, 0.1
+"""How long the records of made-up requests are waited for, which say what those cost."""
 
 
 def apply(
@@ -73,7 +77,8 @@ def apply(
         change = Change(server, Path(view.file), fix)
         told(f"cause {number}: {cause.finding.cause}")
         told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
-        verifying = _Verifying(by, asked_of(evidence), view.settings, change, told)
+        is_priced = any(flow.record.cost is not None for flow in evidence.flows)
+        verifying = _Verifying(by, asked_of(evidence), view.settings, change, told, is_priced)
         begun = _begun(cause, fix, change)
         return _tried(store, begun, change, lambda: _applied(change, verifying, seconds, told))
 
@@ -132,16 +137,30 @@ class _Verifying(Struct, frozen=True):
     settings: Settings
     change: Change
     told: Callable[[str], None]
+    is_priced: bool
+    """Whether the records say what requests cost."""
 
     async def __call__(self, seconds: float) -> Verified:
         change = self.change
         if self.by == "replay":
             self.told(f"applied; now {seconds:g} s of made-up load, with and without it in turn")
-            return await compare(
-                self.asked, seconds, change.switch, lambda stretch: drive(change.server, stretch)
-            )
+            return await compare(self.asked, seconds, change.switch, self._driven)
         self.told(f"applied; now {seconds:g} s of live traffic, with and without it in turn")
         return await compare_live(seconds, change.switch, self._recorded, self._oldest, self.told)
+
+    async def _driven(self, stretch: Sequence[Asked]) -> list[Took]:
+        """What a stretch has met; with what it cost, where prices are known."""
+        begun_ns = clock.wall_ns()
+        met = await drive(self.change.server, stretch)
+        if not self.is_priced:
+            return met
+        costs: dict[str, float | None] = {}
+        for _ in range(COST_LOOKS):
+            costs = {each.id: each.cost for each in await self._recorded(begun_ns, clock.wall_ns())}
+            if all(each.request in costs for each in met if each.is_served):
+                break
+            await asyncio.sleep(COST_LOOK_SECONDS)
+        return [replace(each, cost=costs.get(each.request)) for each in met]
 
     async def _recorded(self, since_wall_ns: int, until_wall_ns: int) -> list[Record]:
         return await asyncio.to_thread(recorded, self.settings, since_wall_ns, until_wall_ns)
@@ -205,6 +224,10 @@ def _ended(begun: Entry, done: Verified | None) -> Entry:
         begun,
         state=state,
         wall_ns=clock.wall_ns(),
+        without_p50=done.without.p50,
+        without_p95=done.without.p95,
+        without_throughput=done.without.throughput,
+        without_cost=done.without.cost,
         actual_p50=done.with_fix.p50,
         actual_p95=done.with_fix.p95,
         actual_throughput=done.with_fix.throughput,

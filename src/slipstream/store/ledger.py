@@ -26,6 +26,9 @@ class Entry(Struct, frozen=True, kw_only=True):
     """One advice. Times in seconds, throughput in answers a second, cost in dollars a request, gains as
     shares of the p95 saved; None where it is not known.
 
+    `now_*` was recorded, `predicted_*` is what it was to become; `without_*` and `actual_*` were met by the
+    load that verified it, without the fix and with it.
+
     `file` is the settings file that it was written into, `file_before` where that one lies as it was (empty =
     there was none); `note` says what became of a fix that was interrupted.
     """
@@ -58,6 +61,10 @@ class Entry(Struct, frozen=True, kw_only=True):
     file: str = ""
     file_before: str = ""
     note: str = ""
+    without_p50: float | None = None
+    without_p95: float | None = None
+    without_throughput: float | None = None
+    without_cost: float | None = None
 
 
 _FIELDS = Entry.__struct_fields__

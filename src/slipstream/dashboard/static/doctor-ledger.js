@@ -12,15 +12,27 @@ export function entriesTable(entries) {
   const hasCost = entries.some((entry) => ["now", "predicted", "actual"].some((when) => entry[`${when}_cost`] !== null));
   const columns = [
     ["When", "", (entry) => moment(entry.wall_ns / 1e9)],
-    ["Fix", "", ({ kind, subject, setting, before, after }) => [el("b", {}, `${kind.replaceAll("_", " ")} ${subject}`), el("br"), el("code", {}, setting), ` ${before} → ${after}`]],
+    ["Fix", "", (entry) => [el("b", {}, `${entry.kind.replaceAll("_", " ")} ${entry.subject}`), el("br"), el("code", {}, entry.setting), ` ${entry.before} → ${entry.after}`, figures(entry)]],
     ["p95 before", "num", ({ now_p95: value }) => time(value)],
     ["Expected", "num", (entry) => both(time(entry.predicted_p95), spread(entry.predicted_gain, entry.gain_low, entry.gain_high))],
     ["Actual", "num", (entry) => both(time(entry.actual_p95), spread(entry.actual_gain, entry.actual_low, entry.actual_high))],
     ["Answers/s", "num", ({ predicted_throughput: expected, actual_throughput: actual }) => both(told(actual, ""), `expected ${told(expected, "")}`)],
     ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual, "USD"), `expected ${told(expected, "USD")}, before ${told(now, "USD")}`)]] : []),
-    ["Outcome", "", ({ state, note }) => [el("span", { class: `outcome is-${STATES[state]}` }, state), ...(note ? [el("br"), el("span", { class: "quiet" }, note)] : [])]],
+    ["Outcome", "", ({ state, note }) => [el("span", { class: `outcome is-${STATES[state]}` }, state), ...(note ? [el("span", { class: "quiet note" }, note)] : [])]],
   ];
   return table("Fixes that were done, newest first", columns, entries);
+}
+
+const SIDES = { now: "before", predicted: "expected", without: "verified without", actual: "verified with" };
+const FIGURES = { p50: ["p50", time], p95: ["p95", time], throughput: ["Answers/s", (value) => told(value, "")], cost: ["$/request", (value) => told(value, "USD")] };
+
+/** What was predicted and what was met, each without the fix and with it. */
+function figures(entry) {
+  const known = Object.entries(FIGURES).filter(([name]) => Object.keys(SIDES).some((side) => entry[`${side}_${name}`] !== null));
+  if (!known.length) return "";
+  const head = el("tr", {}, el("td", {}), ...Object.values(SIDES).map((name) => el("th", { scope: "col", class: "num" }, name)));
+  const rows = known.map(([name, [title, shown]]) => el("tr", {}, el("th", { scope: "row" }, title), ...Object.keys(SIDES).map((side) => el("td", { class: "num" }, shown(entry[`${side}_${name}`])))));
+  return el("details", { class: "figures" }, el("summary", {}, "All figures"), el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)));
 }
 
 /** Classes of advice with their record, and all together. */
