@@ -57,7 +57,7 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
 )
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option(
-    "--expect", default="", metavar="SETTING", help="With --apply: do nothing if N advises another."
+    "--expect", default="", metavar="SETTING[=VALUE]", help="With --apply: do nothing if N advises another."
 )
 @click.option("--recover", is_flag=True, help="Take back a fix whose process was killed while it was tried.")
 @click.option("--ledger", "asks_ledger", is_flag=True, help="Show what was advised, and what came of it.")

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import signal
 import threading
+import tomllib
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
@@ -109,14 +110,37 @@ def _tried(
     return done
 
 
-def expected(found: Diagnosis, number: int, setting: str) -> None:
-    """Raise `BadRequest` where cause `number` advises another setting: it was seen in an earlier look."""
+def expected(found: Diagnosis, number: int, expect: str) -> None:
+    """Raise `BadRequest` where cause `number` does not advise what was seen in an earlier look.
+
+    `expect` is `SETTING=VALUE`, or the setting alone; then any value will do.
+    """
     cause = next((each for each in found.causes if each.number == number), None)
-    advised = cause.advice.fix.setting if cause is not None and cause.advice is not None else ""
-    if advised != setting:
-        raise BadRequest(
-            f"Cause {number} does not advise `{setting}` any more.", hint="Nothing was changed; look again."
-        )
+    fix = cause.advice.fix if cause is not None and cause.advice is not None else None
+    if fix is None or not fix.setting:
+        advised = "nothing"
+    elif _is_expected(fix, expect):
+        return
+    else:
+        advised = f"`{fix.setting}={fix.after}`"
+    raise BadRequest(
+        f"Cause {number} does not advise `{expect}`: it advises {advised}.",
+        param="expect",
+        hint="Nothing was changed. Look again, and expect what is advised now.",
+    )
+
+
+def _is_expected(fix: Fix, expect: str) -> bool:
+    name, value = expect.strip(), ""
+    if name.startswith(fix.setting):  # a name in quotes may hold a `=` itself
+        rest = name[len(fix.setting) :].lstrip()
+        if not rest:
+            return True
+        value = rest[1:].strip() if rest[0] == "=" else ""
+    try:
+        return tomllib.loads(f"x = {value}") == tomllib.loads(f"x = {fix.after}")  # 0.10 is 0.1
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 async def _heeding_signals(work: Coroutine[None, None, Verified | None]) -> Verified | None:

@@ -58,7 +58,7 @@ class DoctorRun(Struct, frozen=True):
         number: counts the runs since the server began.
         since: the window it looks at, as it was asked for.
         apply: the cause whose fix is done, None where it only looks.
-        expect: the setting that is to be changed.
+        expect: the setting that is to be changed, or that with its value: `SETTING=VALUE`.
         at: when it began, seconds since 1970.
         seconds: how long it has taken so far, or took.
         line: what it does now, in its own words.
@@ -138,7 +138,7 @@ class DoctorDesk:
 
         It is verified by made-up requests (`replay`) or by the traffic that is served anyway (`live`).
 
-        Nothing is done where that cause advises another setting than `expect` by then; empty = any.
+        Nothing is done where that cause advises anything else than `expect` by then; empty = any.
         Raises `BadRequest` for what cannot be asked, `Unavailable` (409) where it is at work already.
         """
         _check(since, apply, verify_seconds, expect)
@@ -312,7 +312,7 @@ def _check(since: str, apply: int | None, verify_seconds: float, expect: str) ->
             f"`verify_seconds` is a number from 0 to {most}.", param="verify_seconds", hint="Such as 60."
         )
     if "\0" in expect or "\0" in since:
-        raise BadRequest("A name holds no NUL.", hint="`expect` is the name of a setting.")
+        raise BadRequest("A name holds no NUL.", hint="`expect` is SETTING or SETTING=VALUE.")
 
 
 def _arguments(run: DoctorRun) -> list[str]:

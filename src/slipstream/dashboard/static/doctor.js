@@ -131,8 +131,9 @@ function apply(event) {
   event.preventDefault();
   $("confirm").close();
   const { cause, since } = chosen;
+  const { fix } = cause.advice;
   $("verified").replaceChildren();
-  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), verify_by: $("verify-by").value, expect: cause.advice.fix.setting });
+  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), verify_by: $("verify-by").value, expect: `${fix.setting}=${fix.after}` });
   scrollTo({ top: 0 });
 }
 
