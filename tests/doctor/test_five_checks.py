@@ -3,7 +3,7 @@
 import pytest
 from msgspec.structs import replace
 
-from doctor.traffic import START_NS, asks, evidence, happened, times
+from doctor.traffic import START_NS, asks, evidence, happened, settings, times
 from slipstream.core.record import Record
 from slipstream.core.stalls import StallSeen
 from slipstream.doctor.checks import CHECKS, examined
@@ -135,6 +135,31 @@ def test_an_upstream_that_answers_429() -> None:
     assert "429" in found.evidence[0].text
     assert found.fixes[0].setting == "models.upstreams.a.connections"
     assert int(found.fixes[0].after) == pytest.approx(4, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("other", "weights"), [(1.0, ["0.01", "0.3"]), (20.0, ["0.2", "0.3"]), (80.0, ["0.8"])]
+)
+def test_a_failing_one_is_left_with_a_hundredth_of_the_others(other: float, weights: list[str]) -> None:
+    """However often it is advised: with so little there is nothing less, and that is said."""
+    behind = {"a": times(), "b": times()}
+    refusing = {"a": Refusing(0.1, None, None, 2.0, 500)}
+
+    def found(weight: float) -> Finding:
+        more = {"a": {"weight": weight}, "b": {"weight": other}}
+        given = evidence(asks(300, 14), behind, refusing=refusing)
+        upstreams = settings(more).models.upstreams
+        known = replace(given.settings, models=replace(given.settings.models, upstreams=upstreams))
+        return first(replace(given, settings=known))
+
+    once, again = found(1.0), found(other / 100)
+    setting = "models.upstreams.a.weight"
+
+    assert once.check == "retry_storm"
+    assert [fix.after for fix in once.fixes if fix.setting == setting] == weights
+    assert not once.against
+    assert [fix for fix in again.fixes if fix.setting == setting] == []
+    assert "sent next to nothing already" in again.against[0].text
 
 
 def local(records: list[Record]) -> list[Record]:

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from slipstream.config import names
+from slipstream.doctor.checks.weights import is_least, least_weight
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.service_model import Observation, ServiceModel, fitted
@@ -25,9 +26,6 @@ Z_MIN = 4.0
 
 RECENT_MIN = 16
 """Of its latest answers, which are looked at by themselves as well."""
-
-OUT_WEIGHT = 0.01
-"""A weight that leaves an upstream as a reserve."""
 
 Models = Mapping[str, ServiceModel]
 """What is expected of answers, by the model that was asked."""
@@ -155,15 +153,15 @@ def _fixes(evidence: Evidence, upstream: str, ratio: float) -> tuple[Fix, ...]:
     upstreams = evidence.settings.models.upstreams
     known = upstreams.get(upstream)
     served = {each.model for each in evidence.answers[upstream]}
-    weights = [
-        upstreams[name].weight
+    others = [
+        name
         for name, given in evidence.answers.items()
-        if name != upstream and name in upstreams and any(each.model in served for each in given)
+        if name != upstream and any(each.model in served for each in given)
     ]
-    if known is None or not weights:
+    out = least_weight(upstreams, others)
+    if known is None or out is None:
         return (_look_at(upstream),)
-    out = OUT_WEIGHT * max(weights)
-    if known.weight <= out * (1 + 1e-9):
+    if is_least(known.weight, out):
         text = f"{upstream} is sent next to nothing already: look at {upstream} itself, or remove it"
         return (Fix("", "", "", text, is_live=False),)
     setting = names.written(("models", "upstreams", upstream, "weight"))
