@@ -10,6 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 from e2e.browser import Watched, chromium, watched_page
 from e2e.doctor_traffic import SETTINGS, traffic, two_upstreams
 from e2e.serving import Serving, serving
+from e2e.test_doctor_run import children as doctors
+from server.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 LONG_MS = 120_000
@@ -83,6 +85,28 @@ def test_the_look_is_the_server_s_and_is_kept(page: Page, ill: Serving) -> None:
     expect(page.locator("#work")).to_be_hidden(timeout=LONG_MS)
     assert page.url.endswith("?since=6h")
     assert ill.json("/_slipstream/doctor/run")["number"] == number + 1  # type: ignore[operator]
+
+
+def test_what_is_cancelled_is_said_to_end_until_it_has(page: Page, ill: Serving) -> None:
+    """However often the page asks meanwhile how far it is; here the doctor is held, so that its end takes long."""
+    page.locator("#since").select_option("24h")
+    page.locator("#look").click()
+    wait_for(lambda: doctors(ill))
+    (child,) = doctors(ill)
+    child.suspend()
+    page.locator("#cancel").click()
+    expect(page.locator("#work-said")).to_have_text("ending it")
+    with page.expect_response("**/_slipstream/doctor/run"), page.expect_response("**/_slipstream/doctor/run"):
+        pass  # asked again, and again
+    with page.expect_response("**/_slipstream/doctor/run"):
+        assert page.locator("#work-said").inner_text() == "ending it"
+    expect(page.locator("#work-said")).to_have_text("ending it")
+    child.resume()
+    expect(page.locator("#work")).to_be_hidden(timeout=LONG_MS)
+    expect(page.locator("#verified h2")).to_have_text("Cancelled.")
+    page.locator("#look").click()
+    expect(page.locator("#work-said")).not_to_contain_text("ending")
+    expect(page.locator("#work")).to_be_hidden(timeout=LONG_MS)
 
 
 def test_it_fits_a_phone_in_the_dark(ill: Serving, browser: Browser) -> None:
