@@ -27,7 +27,7 @@ from slipstream.doctor.evidence import Evidence
 from slipstream.doctor.finding import Fix
 from slipstream.doctor.one_at_a_time import alone
 from slipstream.doctor.outcome import Took
-from slipstream.doctor.predict import asked_of
+from slipstream.doctor.rehearsal import asked_of
 from slipstream.doctor.replay_model import Asked
 from slipstream.doctor.setting_file import BEFORE, Change
 from slipstream.doctor.verify import By, Verified, compare

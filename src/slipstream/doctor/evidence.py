@@ -98,7 +98,7 @@ class Evidence(Struct, frozen=True):
         """
         answers = {
             name: (*self.answers_before.get(name, ()), *self.answers.get(name, ()))
-            for name in self.answers_before.keys() | self.answers.keys()
+            for name in dict.fromkeys((*self.answers_before, *self.answers))
         }
         flows = (*self.before, *self.flows)
         return replace(self, flows=flows, before=(), onset=None, answers=answers, answers_before={})
