@@ -38,6 +38,12 @@ MODEL_ERROR = 0.07
 """What models of upstreams are off beside chance, as a share of a time: without it, intervals that should
 hold 90 % of the truths held 70 % of them, on benchmark seeds below 2000, the reported ones among them."""
 
+NO_TRAFFIC = {
+    "models.local.threads": "no traffic with other threads was seen, and nothing here models a core",
+    "models.local.context_tokens": "no answer to prompts as long as those refused was seen",
+}
+"""Why settings of the embedded model are not predicted."""
+
 GAIN_MIN = 0.03
 """A fix that gains less is none."""
 
@@ -134,7 +140,7 @@ def _predicted(rehearsals: Rehearsals, finding: Finding, fix: Fix, replays: int)
     if not fix.setting and not is_loop:
         return "it is no setting of ours"
     if fix.setting.startswith("models.local.") and not fix.setting.endswith(".slots"):
-        return "no traffic under another value was seen"
+        return NO_TRAFFIC.get(fix.setting, "no traffic under another value was seen")
     rehearsal = rehearsals.of(is_whole=finding.check in QUEUEING)
     settings = rehearsal.settings
     try:

@@ -15,7 +15,7 @@ from slipstream.doctor.checks.weights import is_least, least_weight
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.refusals import Refusing, failures_of, refusing
-from slipstream.doctor.service_model import Observation, fitted
+from slipstream.doctor.service_model import fitted
 
 NAME = "retry_storm"
 
@@ -148,8 +148,8 @@ def _crowded(evidence: Evidence, failing: Failing) -> float:
             continue
         for flow in evidence.slow:
             if flow.record.upstream == name and flow.visit is not None:
-                now = model.expected(_asked(flow, 1.0)) or 0.0
-                extra += max(0.0, now - (model.expected(_asked(flow, 1.0 - fair)) or now))
+                now = model.expected(flow.asked()) or 0.0
+                extra += max(0.0, now - (model.expected(flow.asked(1.0 - fair)) or now))
     return min(1.0, extra * 1e9 / evidence.slow_ns)
 
 
@@ -161,14 +161,6 @@ def _is_left_alone(evidence: Evidence, failing: Failing) -> bool:
         return False
     fair = used[failing.upstream] / sum(used.values())
     return len(evidence.at(failing.upstream)) <= UNFAIR * fair * len(evidence.flows)
-
-
-def _asked(flow: Flow, load: float) -> Observation:
-    record, visit = flow.record, flow.visit
-    assert visit is not None
-    together, mean = max(1.0, visit.together * load), max(1.0, visit.mean_together * load)
-    prompt, output = float(record.prompt_tokens or 0), float(record.output_tokens or 1)
-    return Observation(prompt, output, record.stream, together, mean, 0.0, 0.0)
 
 
 def _said(why: str) -> str:

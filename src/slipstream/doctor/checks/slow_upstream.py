@@ -131,22 +131,10 @@ def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, mode
 
 def _extra(flow: Flow, models: Models) -> float:
     """Seconds beyond what others take; none where nobody else serves its model."""
-    visit, record = flow.visit, flow.record
-    model = models.get(record.model)
+    model = models.get(flow.record.model)
     if model is None or not model.is_known:
         return 0.0
-    together = float(visit.together) if visit else 1.0
-    mean = visit.mean_together if visit else 1.0
-    asked = Observation(
-        float(record.prompt_tokens or 0),
-        float(record.output_tokens or 1),
-        record.stream,
-        together,
-        mean,
-        0.0,
-        0.0,
-    )
-    return max(0.0, flow.parts.service / 1e9 - (model.expected(asked) or 0.0))
+    return max(0.0, flow.parts.service / 1e9 - (model.expected(flow.asked()) or 0.0))
 
 
 def _fixes(evidence: Evidence, upstream: str, ratio: float) -> tuple[Fix, ...]:
