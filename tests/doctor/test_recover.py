@@ -69,6 +69,8 @@ def test_only_what_it_wrote_is_taken_back(
         (FILE, FILE, "leave", "was out just then"),
         ("no [toml", FILE, "leave", "cannot be read"),
         (f"{SETTING} = 0.01\n", "", "write", "what else was changed"),
+        (f"{SETTING} = 1.0\n", "# of an earlier fix", "leave", "as before"),
+        ("# nothing of it\n", "# of an earlier fix", "leave", "as before"),
     ],
 )
 def test_what_cannot_be_taken_back_is_left_and_said(
@@ -131,7 +133,9 @@ def test_asked_to_it_takes_it_back_once(killed: Path, capsys: pytest.CaptureFixt
     assert (killed / "slipstream.toml").stat().st_mode & 0o777 == 0o640
     found = read(killed / "data" / "doctor.db")
     assert (found.entries[0].state, found.interrupted, found.overall) == ("interrupted", "", None)
-    assert found.entries[0].note.startswith("Interrupted: the process that applied it died")
+    assert found.entries[0].note.startswith(
+        "The process that tried it ended before it was over; the file is as before"
+    )
     assert run(["doctor", "--recover"]) == 0
     assert "nothing to take back" in capsys.readouterr().out
     assert run(["doctor", "--ledger"]) == 0

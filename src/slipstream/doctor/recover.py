@@ -55,7 +55,9 @@ def undone(entry: Entry, now: str | None, before: str | None) -> Undone:
         held = _value_in(now, entry.setting)
     except tomllib.TOMLDecodeError:
         return Undone("leave", f"the settings file cannot be read and is left as it is; look at {setting}.")
-    if held != tomllib.loads(f"x = {entry.after}")["x"]:
+    if held is None or held == _value(entry.before):
+        return Undone("leave", f"{setting} stands in the file as before.")
+    if held != _value(entry.after):
         return Undone("leave", f"{setting} was changed since, and is left as it is.")
     try:
         if before is not None and now == with_value(before, entry.setting, entry.after):
@@ -67,6 +69,10 @@ def undone(entry: Entry, now: str | None, before: str | None) -> Undone:
         return Undone("write", note, with_value(now, entry.setting, value))
     except ConfigurationError as error:
         return Undone("leave", f"{error.message} {error.hint}")
+
+
+def _value(written: str) -> object:
+    return tomllib.loads(f"x = {written}")["x"]
 
 
 def _value_in(text: str, setting: str) -> object:
@@ -103,7 +109,7 @@ def _taken_back(entry: Entry, servers: Sequence[LiveServer]) -> str:
         file.unlink(missing_ok=True)
     untold = [server for server in servers if not _has_taken(server, file)]
     late = "".join(f" The server at {each.url} takes it when it reloads or starts again." for each in untold)
-    return f"Interrupted: the process that applied it died; {told.note}{late}"
+    return f"The process that tried it ended before it was over; {told.note}{late}"
 
 
 def _text(path: Path) -> str | None:
