@@ -90,7 +90,7 @@ def test_the_table_holds_predicted_beside_actual_in_a_narrow_terminal() -> None:
     """With intervals, as changes of the p95; the mark of a bad class; cost where it is known, not otherwise."""
     bad = [entry("small_cap", 0.5, gain, state="rolled back") for gain in (-0.1, 0.0, -0.2)]
     priced = msgspec.structs.replace(entry("slow_upstream", 0.64, 0.62), predicted_cost=0.0012, actual_low=0.6,
-                                     actual_high=0.65, setting="models.upstreams.west.weight")  # fmt: skip
+                                     actual_high=0.65, setting="models.upstreams.west.weight", without_p95=1.71, without_throughput=13.14)  # fmt: skip
 
     def told(entries: list[Entry], width: int) -> str:
         out = io.StringIO()
@@ -101,6 +101,8 @@ def test_the_table_holds_predicted_beside_actual_in_a_narrow_terminal() -> None:
     assert "-64% (-74% to -54%)" in said
     assert "-62% (-65% to -60%)" in said
     assert "0.0012" in said
+    without = next(line for line in said.splitlines() if "without" in line)
+    assert without.split()[-3:] == ["1.71", "13.14", "–"]
     assert "BAD RECORD" in said
     assert "too few to judge" in said
     narrow = told(bad, 80)

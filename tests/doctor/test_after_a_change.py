@@ -9,11 +9,11 @@ from doctor.traffic import START_NS, asks, evidence, happened, times
 from slipstream.config import paths
 from slipstream.config.settings import Settings
 from slipstream.core.errors import ConfigurationError
-from slipstream.doctor.apply import _alone
 from slipstream.doctor.checks import examined
 from slipstream.doctor.diagnosis import diagnose
 from slipstream.doctor.doctor import Doctor, changed_since
 from slipstream.doctor.evidence import gather
+from slipstream.doctor.one_at_a_time import LOCK, alone, looking
 from slipstream.server.renewal import DoctorView
 from slipstream.store.records import RecordStore
 
@@ -82,8 +82,16 @@ def test_without_a_live_server_all_that_was_recorded_counts(tmp_path: Path) -> N
 
 def test_one_fix_at_a_time(tmp_path: Path) -> None:
     """A second one is refused in words; with the first one's end it is free again."""
-    lock = tmp_path / "doctor.lock"
-    with _alone(lock), pytest.raises(ConfigurationError, match="Another fix"), _alone(lock):
-        raise AssertionError
-    with _alone(lock):
-        assert lock.stat().st_mode & 0o777 == 0o600
+    ledger = tmp_path / "doctor.db"
+    with looking(ledger) as is_idle:
+        assert is_idle
+        assert not ledger.with_name(LOCK).exists()
+    with alone(ledger):
+        with pytest.raises(ConfigurationError, match="Another fix"), alone(ledger):
+            raise AssertionError
+        with looking(ledger) as is_idle:
+            assert not is_idle
+    with alone(ledger):
+        assert ledger.with_name(LOCK).stat().st_mode & 0o777 == 0o600
+    with looking(ledger) as is_idle:
+        assert is_idle

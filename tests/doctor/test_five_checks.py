@@ -3,12 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
-from doctor.traffic import START_NS, asks, evidence, happened, times
+from doctor.traffic import START_NS, asks, evidence, happened, settings, times
 from slipstream.core.record import Record
 from slipstream.core.stalls import StallSeen
+from slipstream.core.use import UseRow
 from slipstream.doctor.checks import CHECKS, examined
 from slipstream.doctor.evidence import Evidence, gather
 from slipstream.doctor.finding import Finding
+from slipstream.doctor.predict import advise
 from slipstream.doctor.refusals import Refusing
 from slipstream.doctor.symptoms import symptoms
 
@@ -137,6 +139,31 @@ def test_an_upstream_that_answers_429() -> None:
     assert int(found.fixes[0].after) == pytest.approx(4, abs=1)
 
 
+@pytest.mark.parametrize(
+    ("other", "weights"), [(1.0, ["0.01", "0.3"]), (20.0, ["0.2", "0.3"]), (80.0, ["0.8"])]
+)
+def test_a_failing_one_is_left_with_a_hundredth_of_the_others(other: float, weights: list[str]) -> None:
+    """However often it is advised: with so little there is nothing less, and that is said."""
+    behind = {"a": times(), "b": times()}
+    refusing = {"a": Refusing(0.1, None, None, 2.0, 500)}
+
+    def found(weight: float) -> Finding:
+        more = {"a": {"weight": weight}, "b": {"weight": other}}
+        given = evidence(asks(300, 14), behind, refusing=refusing)
+        upstreams = settings(more).models.upstreams
+        known = replace(given.settings, models=replace(given.settings.models, upstreams=upstreams))
+        return first(replace(given, settings=known))
+
+    once, again = found(1.0), found(other / 100)
+    setting = "models.upstreams.a.weight"
+
+    assert once.check == "retry_storm"
+    assert [fix.after for fix in once.fixes if fix.setting == setting] == weights
+    assert not once.against
+    assert [fix for fix in again.fixes if fix.setting == setting] == []
+    assert "sent next to nothing already" in again.against[0].text
+
+
 def local(records: list[Record]) -> list[Record]:
     return [replace(each, upstream="local") for each in records]
 
@@ -164,6 +191,81 @@ def test_an_embedded_model_whose_context_is_too_short() -> None:
     found = first(gather(refused, known))
 
     assert (found.subject, found.fixes[0].setting) == ("context_tokens", "models.local.context_tokens")
+
+
+def short_of_threads(threads: int, cores: int, *, crowd: float = 0.15) -> Evidence:
+    """The embedded model on so many of the cores; each request there slows the others down by `crowd` seconds."""
+    records, known = happened(asks(300, 6), {"a": times(0.4, crowd=crowd)})
+    models = replace(known.models, local=replace(known.models.local, threads=threads))
+    return gather(local(records), replace(known, models=models), cores=cores)
+
+
+def test_an_embedded_model_with_too_few_threads() -> None:
+    """Named without a queue, where being there together takes the time; what it brings is not predicted, and why."""
+    given = short_of_threads(1, 8)
+    found = first(given)
+    advice = advise(given, found)
+
+    assert (found.check, found.subject, found.fixes[0].setting) == (
+        "starved_local",
+        "threads",
+        "models.local.threads",
+    )
+    assert found.share < 1
+    assert "1 of 8 cores" in found.evidence[0].text
+    assert advice is not None
+    assert (advice.fix, advice.prediction) == (found.fixes[0], None)
+    assert "no traffic with other threads was seen" in advice.doubt
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "crowd"),
+    [(0, 8, 0.15), (7, 8, 0.15), (8, 8, 0.15), (1, 1, 0.15), (1, 0, 0.15), (1, 8, 0.0)],
+    ids=["by itself", "one is the gateway's", "all", "one core", "cores unknown", "alone as fast"],
+)
+def test_threads_are_not_blamed_without_reason(threads: int, cores: int, crowd: float) -> None:
+    """Where it has what it would take by itself, or requests do not slow each other."""
+    assert examined(short_of_threads(threads, cores, crowd=crowd))[0] == ()
+
+
+def test_a_full_cpu_speaks_against_more_threads() -> None:
+    """Cores that others need are none to spare."""
+    full = replace(short_of_threads(1, 8), resources=(UseRow("cpu", 0.99),))
+
+    assert "no core to spare" in first(full).against[0].text
+
+
+@pytest.mark.parametrize(
+    ("factor", "after", "said"),
+    [
+        (1.2, "4096", "about 100% of those refused would fit"),
+        (3.0, "8192", "about 100% of those refused would fit"),
+        (9.0, "", "even 8192 tokens would hold 0% of what was refused"),
+    ],
+)
+def test_a_longer_context_is_the_first_that_holds_what_was_refused(
+    factor: float, after: str, said: str
+) -> None:
+    """Told by the size of refused prompts and the bytes a token of those that were answered."""
+    records, known = happened(asks(200, 5), {"a": times()})
+    sized = [replace(each, request_bytes=(each.prompt_tokens or 1) * 4) for each in local(records)]
+    refused = [
+        replace(
+            each,
+            outcome="refused",
+            status=400,
+            error_code="context_length_exceeded",
+            prompt_tokens=None,
+            request_bytes=round(factor * 2048 * 4),
+        )
+        if at % 5 == 0
+        else each
+        for at, each in enumerate(sized)
+    ]
+    found = first(gather(refused, known))
+
+    assert found.fixes[0].after == after
+    assert said in found.fixes[0].text
 
 
 def test_few_requests_say_nothing() -> None:

@@ -21,14 +21,20 @@ SETTINGS = {"SLIPSTREAM__MODELS__LOCAL__ENABLED": "off", "SLIPSTREAM__MODELS__EM
 
 @contextlib.contextmanager
 def two_upstreams(
-    folder: Path, *, ttft_ms: int = 60, east_itl_ms: int = 4, west_itl_ms: int = 4, keys: str = "auto"
+    folder: Path,
+    *,
+    ttft_ms: int = 60,
+    east_itl_ms: int = 4,
+    west_itl_ms: int = 4,
+    keys: str = "auto",
+    more: str = "",
 ) -> Iterator[Serving]:
-    """A server before `east` and `west`, each with so many ms from one token to the next.
+    """A server before `east` and `west`, each with so many ms from one token to the next; `more` settings.
 
     One that is slow to its first token is avoided by the gateway itself; one that is slow after it is not.
     """
     with backstage() as stage:
-        text = ""
+        text = more
         for seed, (name, itl_ms) in enumerate({"east": east_itl_ms, "west": west_itl_ms}.items(), 1):
             answers = Simulated(ttft_ms=ttft_ms, itl_ms=itl_ms, spread=0.2, seed=seed)
             url = stage.open(run_simulator(answers)).url

@@ -10,6 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from e2e.browser import Watched, chromium, watched_page
 from e2e.doctor_traffic import SETTINGS, traffic, two_upstreams
 from e2e.serving import Serving, serving
+from e2e.test_doctor_run import children as doctors
+from server.waiting import wait_for
+from slipstream.store.ledger import Entry, LedgerStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 LONG_MS = 120_000
@@ -85,6 +88,28 @@ def test_the_look_is_the_server_s_and_is_kept(page: Page, ill: Serving) -> None:
     assert ill.json("/_slipstream/doctor/run")["number"] == number + 1  # type: ignore[operator]
 
 
+def test_what_is_cancelled_is_said_to_end_until_it_has(page: Page, ill: Serving) -> None:
+    """However often the page asks meanwhile how far it is; here the doctor is held, so that its end takes long."""
+    page.locator("#since").select_option("24h")
+    page.locator("#look").click()
+    wait_for(lambda: doctors(ill))
+    (child,) = doctors(ill)
+    child.suspend()
+    page.locator("#cancel").click()
+    expect(page.locator("#work-said")).to_have_text("ending it")
+    with page.expect_response("**/_slipstream/doctor/run"), page.expect_response("**/_slipstream/doctor/run"):
+        pass  # asked again, and again
+    with page.expect_response("**/_slipstream/doctor/run"):
+        assert page.locator("#work-said").inner_text() == "ending it"
+    expect(page.locator("#work-said")).to_have_text("ending it")
+    child.resume()
+    expect(page.locator("#work")).to_be_hidden(timeout=LONG_MS)
+    expect(page.locator("#verified h2")).to_have_text("Cancelled.")
+    page.locator("#look").click()
+    expect(page.locator("#work-said")).not_to_contain_text("ending")
+    expect(page.locator("#work")).to_be_hidden(timeout=LONG_MS)
+
+
 def test_it_fits_a_phone_in_the_dark(ill: Serving, browser: Browser) -> None:
     """Nothing but tables scrolls sideways; all links of the header can be reached."""
     with watched_page(browser, ill.url, width=390, height=844, dark=True, touch=True) as tab:
@@ -127,6 +152,45 @@ def test_a_fix_is_applied_verified_and_written_into_the_ledger(page: Page, ill: 
     row = page.locator("#ledger tbody tr").first
     expect(row).to_contain_text("slow upstream west")
     expect(row).to_contain_text("kept" if is_kept else "rolled back")
+    page.locator("#ledger summary").click()
+    for side in ("before", "expected", "verified without", "verified with"):
+        expect(page.locator("#ledger .figures th", has_text=side).first).to_be_visible()
+
+
+def test_a_fix_that_was_interrupted_is_told(tmp_path: Path, browser: Browser) -> None:
+    """The server has taken it back before it served; the ledger says so, beside a fix with all its figures."""
+    figures = {
+        f"{when}_{what}": 0.5
+        for when in ("now", "predicted", "without", "actual")
+        for what in ("p50", "cost")
+    }
+    what = {
+        "kind": "slow_upstream",
+        "subject": "west",
+        "setting": "models.attempts",
+        "before": "2",
+        "after": "4",
+    }
+    file = tmp_path / "slipstream.toml"
+    file.write_text("# ours\nmodels.attempts = 4\nmodels.wait_seconds = 3\n", "utf-8")
+    ledger = LedgerStore(tmp_path / "data" / "doctor.db")
+    ledger.add(Entry(wall_ns=10**18, state="kept", **what, **figures))
+    ledger.add(Entry(wall_ns=2 * 10**18, state="applying", file=str(file), **what))
+    ledger.close()
+    with serving(tmp_path, **SETTINGS) as server, watched_page(browser, server.url, width=390) as tab:
+        tab.page.goto(server.url + "/doctor")
+        expect(tab.page.locator("#ledger .outcome")).to_have_text(["interrupted", "kept"])
+        first, second = (tab.page.locator("#ledger .row-detail").nth(at) for at in (0, 1))
+        expect(first).to_contain_text(
+            "models.attempts` is 2 again; what else was changed in the file since is kept"
+        )
+        expect(first.locator("details")).to_have_count(0)
+        second.locator("summary").click()
+        expect(second.locator(".figures tbody tr")).to_have_count(2)
+        expect(second.locator(".figures tbody tr").first).to_contain_text("500 ms")
+        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+        tab.assert_silent()
+    assert file.read_text("utf-8") == "# ours\nmodels.attempts = 2\nmodels.wait_seconds = 3\n"
 
 
 def test_a_healthy_server_gets_a_clean_bill(tmp_path: Path, browser: Browser) -> None:

@@ -119,11 +119,12 @@ def test_what_must_not_be_asked_is_refused(
 def test_another_setting_than_expected_is_not_changed(server: Serving) -> None:
     """Causes may have moved since somebody saw them."""
     file = (server.folder / "slipstream.toml").read_text("utf-8")
-    ask(server, "POST", {"since": "1h", "apply": 1, "verify_seconds": 0, "expect": "models.attempts"})
-    found = ended(server)
+    for expect in ("models.attempts", "models.upstreams.west.weight=0.5"):
+        ask(server, "POST", {"since": "1h", "apply": 1, "verify_seconds": 0, "expect": expect})
+        found = ended(server)
 
-    assert found["state"] == "failed"
-    assert "does not advise `models.attempts`" in str(found["error"])
+        assert found["state"] == "failed"
+        assert f"does not advise `{expect}`: it advises `models.upstreams.west.weight=0." in str(found["error"])
     assert (server.folder / "slipstream.toml").read_text("utf-8") == file
 
 

@@ -29,7 +29,8 @@ def doctor(server: Serving, *arguments: str) -> dict[str, object]:
 @pytest.mark.parametrize("by", ["replay", "live"])
 def test_the_whole_loop(tmp_path: Path, by: str) -> None:
     """The slow one of two is named first; its fix is verified, by made-up or by live traffic, and kept."""
-    with two_upstreams(tmp_path, east_itl_ms=4, west_itl_ms=60) as server:
+    prices = "[monitoring.prices.m]\ninput = 0.5\noutput = 2.0\n\n"
+    with two_upstreams(tmp_path, east_itl_ms=4, west_itl_ms=60, more=prices) as server:
         before = (tmp_path / "slipstream.toml").read_text("utf-8")
         traffic(server, 300, RATE)
         found = doctor(server)
@@ -54,4 +55,14 @@ def test_the_whole_loop(tmp_path: Path, by: str) -> None:
     assert (entry.kind, entry.state) == ("slow_upstream", "kept")
     assert entry.predicted_gain is not None
     assert entry.actual_gain is not None
+    for when in (
+        "now",
+        "predicted",
+        "without",
+        "actual",
+    ):  # all the figures of both sides, as met and as told
+        for what in ("p50", "p95", "throughput", "cost"):
+            assert getattr(entry, f"{when}_{what}") > 0, (when, what)
+    assert entry.without_p95 == done["without"]["p95"]  # type: ignore[index]
+    assert entry.actual_cost == done["with_fix"]["cost"]  # type: ignore[index]
     assert abs(entry.predicted_gain - entry.actual_gain) < 0.35

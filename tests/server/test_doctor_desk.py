@@ -181,8 +181,9 @@ def test_a_cancelled_one_takes_back_what_it_changed(tmp_path: Path) -> None:
 
 
 def test_a_stubborn_one_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And it is said where what was before lies."""
+    """And it is said where what was before lies, as nobody could take it back."""
     monkeypatch.setattr(doctor_desk, "END_SECONDS", 0.3)
+    monkeypatch.setattr(doctor_desk, "RECOVER_SECONDS", 0.3)
 
     async def main() -> DoctorRun:
         at = desk(tmp_path, HEAD + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + WAITS)
@@ -194,6 +195,25 @@ def test_a_stubborn_one_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert last.state == "cancelled"
     assert ".before-doctor" in last.hint
     assert gone(tmp_path)
+
+
+RECOVERS = "if '--recover' in sys.argv: (folder / 'taken back').touch(); sys.exit(0)\n"
+
+
+@pytest.mark.parametrize(("apply", "is_taken_back"), [(1, True), (None, False)])
+def test_what_a_killed_one_leaves_is_taken_back(
+    tmp_path: Path, apply: int | None, is_taken_back: bool
+) -> None:
+    """By another child, at once, and said; one that only looked has left nothing."""
+
+    async def main() -> DoctorRun:
+        at = desk(tmp_path, HEAD + RECOVERS + NOTED + "os.kill(os.getpid(), signal.SIGKILL)")
+        at.start("15m", apply, 5)
+        return await finished(at)
+
+    last = asyncio.run(main())
+    assert (last.state, last.error) == ("failed", "The doctor was ended by signal 9.")
+    assert ("taken back" in last.hint, (tmp_path / "taken back").exists()) == (is_taken_back, is_taken_back)
 
 
 def test_cancelled_before_it_began_it_is_over(tmp_path: Path) -> None:

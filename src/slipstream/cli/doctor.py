@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from slipstream.cli import load_settings
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -55,8 +57,9 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
 )
 @click.option("--server", default="", metavar="URL", help="Live server to use, by URL or process id.")
 @click.option(
-    "--expect", default="", metavar="SETTING", help="With --apply: do nothing if N advises another."
+    "--expect", default="", metavar="SETTING[=VALUE]", help="With --apply: do nothing if N advises another."
 )
+@click.option("--recover", is_flag=True, help="Take back a fix whose process was killed while it was tried.")
 @click.option("--ledger", "asks_ledger", is_flag=True, help="Show what was advised, and what came of it.")
 @click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
 @click.option(
@@ -75,6 +78,7 @@ def doctor(
     verify_by: "By",
     server: str,
     expect: str,
+    recover: bool,
     asks_ledger: bool,
     floor: bool,
     seconds: float,
@@ -93,6 +97,10 @@ def doctor(
     --verify-by live: sends nothing. The traffic that is served anyway meets the fix in every other stretch
     of the time, and what it met is compared. Takes as long as it takes 60 requests and more to come.
 
+    --recover: a fix that was tried by a process that was killed may still be in force; this takes it back,
+    and leaves what somebody has changed since. --apply does so first by itself, and so does a server that
+    starts.
+
     --ledger: shows each fix that was done, as predicted and as it came, and how right each class of advice
     was.
 
@@ -100,17 +108,19 @@ def doctor(
     upstream on loopback; says how far above the bare proxy the gateway is and which step takes the rest.
     A running server, its settings and records are not touched.
     """
-    if asks_ledger:
+    if asks_ledger or recover:
         from slipstream.cli import doctor_ledger
 
-        doctor_ledger.show_stored(as_json=as_json)
-        return
-    if not floor:
-        if verify_seconds is None:
-            verify_seconds = SECONDS_BY[verify_by]
-        how = (verify_by, verify_seconds)
+        told = doctor_ledger.show_recovered if recover else doctor_ledger.show_stored
+        told(as_json=as_json)
+    elif floor:
+        _show_floor(seconds, as_json=as_json)
+    else:
+        how = (verify_by, SECONDS_BY[verify_by] if verify_seconds is None else verify_seconds)
         _diagnose(since, number, how, server=server, expect=expect, as_json=as_json)
-        return
+
+
+def _show_floor(seconds: float, *, as_json: bool) -> None:
     found = _measured(seconds)
     if as_json:
         import msgspec
@@ -131,10 +141,16 @@ def _diagnose(
     from slipstream.cli import doctor_report
     from slipstream.doctor.apply import apply, expected
     from slipstream.doctor.doctor import Doctor
+    from slipstream.doctor.recover import recover
 
     asked = Doctor(server=server)
     console = Console(stderr=as_json)
     told = _told_beside if as_json else functools.partial(console.print, markup=False, highlight=False)
+    if number is not None:
+        for entry in recover(load_settings()):
+            told(entry.note)
+    elif left := asked.interrupted():
+        told(left)
     if as_json:
         told(f"reading what was recorded in the last {since}")
     evidence = asked.evidence(since)

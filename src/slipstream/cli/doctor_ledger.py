@@ -8,12 +8,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slipstream.cli import load_settings
 from slipstream.doctor.doctor import Doctor
 from slipstream.doctor.ledger import JUDGED_MIN, Ledger, Score
 from slipstream.store.ledger import Entry
 
-ROWS = ("before", "expected", "actual")
-_COLOURS = {"kept": "green", "rolled back": "yellow", "applied": "cyan"}
+ROWS = ("before", "expected", "without", "actual")
+"""Recorded, predicted with the fix; met without it and with it by the load that verified it."""
+
+_COLOURS = {
+    "kept": "green",
+    "rolled back": "yellow",
+    "applied": "cyan",
+    "applying": "cyan",
+    "interrupted": "yellow",
+}
 
 
 def show_stored(*, as_json: bool) -> None:
@@ -25,6 +34,22 @@ def show_stored(*, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     else:
         show(found, Console())
+
+
+def show_recovered(*, as_json: bool) -> None:
+    """Take back what was interrupted and say so. Raises `ConfigurationError`, `StoreFailed`."""
+    from slipstream.doctor.recover import recover
+
+    found = recover(load_settings())
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    for entry in found:
+        click.echo(f"{entry.setting} = {entry.after}: {entry.note}")
+    if not found:
+        click.echo("No fix was interrupted: there is nothing to take back.")
 
 
 def show(found: Ledger, console: Console) -> None:
@@ -48,10 +73,16 @@ def _entries(entries: Sequence[Entry]) -> Table:
         gains = (
             "",
             _change(entry.predicted_gain, entry.gain_low, entry.gain_high),
+            "",
             _change(entry.actual_gain, entry.actual_low, entry.actual_high),
         )
-        p95s = (entry.now_p95, entry.predicted_p95, entry.actual_p95)
-        rates = (entry.now_throughput, entry.predicted_throughput, entry.actual_throughput)
+        p95s = (entry.now_p95, entry.predicted_p95, entry.without_p95, entry.actual_p95)
+        rates = (
+            entry.now_throughput,
+            entry.predicted_throughput,
+            entry.without_throughput,
+            entry.actual_throughput,
+        )
         cells = [_lines(p95s, ".2f"), "\n".join(gains), _lines(rates, ".2f")]
         if has_cost:
             cells.append(_lines(_costs(entry), ".2g"))
@@ -59,8 +90,8 @@ def _entries(entries: Sequence[Entry]) -> Table:
     return table
 
 
-def _costs(entry: Entry) -> tuple[float | None, float | None, float | None]:
-    return entry.now_cost, entry.predicted_cost, entry.actual_cost
+def _costs(entry: Entry) -> tuple[float | None, ...]:
+    return entry.now_cost, entry.predicted_cost, entry.without_cost, entry.actual_cost
 
 
 def _when(entry: Entry) -> str:
@@ -70,7 +101,8 @@ def _when(entry: Entry) -> str:
 
 def _fix(entry: Entry) -> str:
     setting = f"\n[cyan]{escape(entry.setting)}[/]\n{escape(entry.before)} → {escape(entry.after)}"
-    return f"{escape(entry.kind)} {escape(entry.subject)}{setting}"
+    note = f"\n[dim]{escape(entry.note)}[/]" if entry.note else ""
+    return f"{escape(entry.kind)} {escape(entry.subject)}{setting}{note}"
 
 
 def _lines(values: Sequence[float | None], form: str) -> str:

@@ -38,6 +38,11 @@ def show(found: "Diagnosis", console: Console) -> None:
         _split(found.split, console)
     for cause in found.causes:
         _cause(cause, console)
+    if any(point.requests for cause in found.causes for point in cause.finding.evidence):
+        said(
+            "\n[dim]where the time of one of these requests went: slipstream profile request ID[/]",
+            highlight=False,
+        )
     if found.ruled_out:
         said("\n[bold]ruled out[/]")
     for each in found.ruled_out:

@@ -54,6 +54,9 @@ def serve(
     from slipstream.server.supervisor import Supervisor
 
     set_up_logs(settings.log)
+    if _took_back(settings):
+        loaded = load_origins(flags)
+        settings = loaded.settings
     origin = Origin(lambda: load_settings(flags), str((loaded.file or Path(FILE_NAME)).absolute()))
     supervisor = Supervisor(
         settings,
@@ -62,6 +65,33 @@ def serve(
         ledger=functools.partial(_ledger, settings),
     )
     return asyncio.run(supervisor.run())
+
+
+def _took_back(settings: "Settings") -> bool:
+    """Whether a fix was taken out of the settings file that the doctor was trying when all was killed."""
+    import contextlib
+    import logging
+
+    from slipstream.config.paths import ledger_path
+    from slipstream.core.errors import SlipstreamError
+    from slipstream.store.ledger import LedgerStore
+
+    path, log = ledger_path(settings), logging.getLogger("slipstream")
+    if not path.is_file():
+        return False
+    try:
+        with contextlib.closing(LedgerStore(path)) as store:
+            if not store.unfinished():
+                return False
+        from slipstream.doctor.recover import recover
+
+        found = recover(settings)
+    except SlipstreamError as error:  # a server serves without a ledger too
+        log.warning("the doctor's ledger cannot be asked", extra={"why": f"{error.message} {error.hint}"})
+        return False
+    for entry in found:
+        log.warning("a fix of the doctor's was interrupted", extra={"fix": entry.setting, "note": entry.note})
+    return bool(found)
 
 
 def _ledger(settings: "Settings") -> "Ledger":

@@ -5,47 +5,39 @@ Whatever goes wrong on the way, the file and the server are as they were. The fi
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from slipstream.config import paths
-from slipstream.config.edit import with_value
-from slipstream.config.live import LiveServer
 from slipstream.config.load import load
 from slipstream.config.settings import Settings
 from slipstream.core import clock
-from slipstream.core.errors import BadRequest, ConfigurationError, SlipstreamError
+from slipstream.core.errors import BadRequest, ConfigurationError, SlipstreamError, StoreFailed
 from slipstream.core.record import Record
 from slipstream.doctor.diagnosis import Cause, Diagnosis
 from slipstream.doctor.doctor import Doctor, recorded
 from slipstream.doctor.driver import drive
 from slipstream.doctor.evidence import Evidence
 from slipstream.doctor.finding import Fix
-from slipstream.doctor.predict import asked_of
+from slipstream.doctor.one_at_a_time import alone
+from slipstream.doctor.outcome import Took
+from slipstream.doctor.rehearsal import asked_of
 from slipstream.doctor.replay_model import Asked
+from slipstream.doctor.setting_file import BEFORE, Change
 from slipstream.doctor.verify import By, Verified, compare
 from slipstream.doctor.verify_live import compare_live
 from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
-from slipstream.server.renewal import Renewed
 from slipstream.store.ledger import Entry, LedgerStore, State
 
-LOCK = "doctor.lock"
-
-BEFORE = ".before-doctor"
-"""What the name of the file before ends in."""
-
-RELOAD_SECONDS = 600.0
-"""Longest wait for the server to take settings: the embedded model may have to load anew."""
-
-SETTLE_SECONDS = 0.3
-"""From when the server has taken settings until its workers surely have."""
+COST_LOOKS, COST_LOOK_SECONDS = 20, 0.1
+"""How long the records of made-up requests are waited for, which say what those cost."""
 
 
 def apply(
@@ -76,115 +68,79 @@ def apply(
     server, view = doctor.live(settings), doctor.view(settings)
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
-    change = Change(server, Path(view.file), fix)
-    told(f"cause {number}: {cause.finding.cause}")
-    told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
-    verifying = _Verifying(by, asked_of(evidence), view.settings, change, told)
     ledger = paths.ledger_path(settings)
-    with _alone(ledger.with_name(LOCK)):
-        try:
-            done = asyncio.run(_heeding_signals(_applied(change, verifying, seconds, told)))
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
-        _write_down(ledger, cause, fix, done)
+    with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
+        if store.unfinished():
+            raise ConfigurationError(
+                "An earlier fix was interrupted and may still be in force.",
+                hint="`slipstream doctor --recover` takes it back.",
+            )
+        change = Change(server, Path(view.file), fix)
+        told(f"cause {number}: {cause.finding.cause}")
+        told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
+        is_priced = any(flow.record.cost is not None for flow in evidence.flows)
+        verifying = _Verifying(by, asked_of(evidence), view.settings, change, told, is_priced)
+        begun = _begun(cause, fix, change)
+        return _tried(store, begun, change, lambda: _applied(change, verifying, seconds, told))
+
+
+def _tried(
+    store: LedgerStore,
+    begun: Entry,
+    change: Change,
+    work: Callable[[], Coroutine[None, None, Verified | None]],
+) -> Verified | None:
+    """Do the work; its row stands before anything is changed, so that a process that is killed leaves it.
+
+    Broken off with its change taken back, nothing has come of it, and the row goes; where it could not be
+    taken back, the row stays for `recover`.
+    """
+    row = store.add(begun)
+    is_written = False
+    try:
+        done = asyncio.run(_heeding_signals(work()))
+        store.replace(row, _ended(begun, done))
+        is_written = True
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        if not is_written and change.is_out:
+            with contextlib.suppress(StoreFailed):  # what broke it off is told, not this
+                store.remove(row)
     return done
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One fix at a time on this data folder, or both would measure the other's."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigurationError("Another fix is being applied.", hint="Wait until it is done.") from None
-        yield
-    finally:
-        os.close(descriptor)  # and with it the lock, as when the process ends
+def expected(found: Diagnosis, number: int, expect: str) -> None:
+    """Raise `BadRequest` where cause `number` does not advise what was seen in an earlier look.
 
-
-def expected(found: Diagnosis, number: int, setting: str) -> None:
-    """Raise `BadRequest` where cause `number` advises another setting: it was seen in an earlier look."""
+    `expect` is `SETTING=VALUE`, or the setting alone; then any value will do.
+    """
     cause = next((each for each in found.causes if each.number == number), None)
-    advised = cause.advice.fix.setting if cause is not None and cause.advice is not None else ""
-    if advised != setting:
-        raise BadRequest(
-            f"Cause {number} does not advise `{setting}` any more.", hint="Nothing was changed; look again."
-        )
+    fix = cause.advice.fix if cause is not None and cause.advice is not None else None
+    if fix is None or not fix.setting:
+        advised = "nothing"
+    elif _is_expected(fix, expect):
+        return
+    else:
+        advised = f"`{fix.setting}={fix.after}`"
+    raise BadRequest(
+        f"Cause {number} does not advise `{expect}`: it advises {advised}.",
+        param="expect",
+        hint="Nothing was changed. Look again, and expect what is advised now.",
+    )
 
 
-class Change:
-    """One setting in the file of a live server, put in and taken out."""
-
-    def __init__(self, server: LiveServer, file: Path, fix: Fix) -> None:
-        self.server = server
-        self._file = file
-        self._fix = fix
-        self._was_there = file.is_file()
-        self._before = self._written = file.read_text("utf-8") if self._was_there else ""
-        self._after = with_value(self._before, fix.setting, fix.after)
-        self._is_in = False
-
-    async def put_in(self) -> None:
-        """Write the setting and have the server take it. Raises `ConfigurationError` where that is no use."""
-        if self._is_in:
-            return
-        beside = self._file.with_name(self._file.name + BEFORE)
-        self._check()
-        if self._was_there:
-            _write(beside, self._before, self._file)
-        _write(self._file, self._after, self._file)
-        self._written = self._after
-        self._is_in = True
-        renewed = await self._reload()
-        if self._fix.setting in renewed.refused:
-            await self.take_out()
-            raise ConfigurationError(f"The server cannot take `{self._fix.setting}` now. {renewed.why}")
-        if self._fix.setting not in renewed.taken:
-            await self.take_out()
-            raise ConfigurationError(
-                f"The server does not take `{self._fix.setting}` from {self._file.name}.",
-                hint="A flag or a variable sets it too: `slipstream config explain` says which.",
-            )
-
-    async def take_out(self) -> None:
-        """The file as it was, and the server with it."""
-        if not self._is_in:
-            return
-        self._check()
-        if self._was_there:
-            _write(self._file, self._before, self._file)
-        else:
-            self._file.unlink(missing_ok=True)
-        self._written = self._before
-        renewed = await self._reload()
-        self._is_in = False  # not before: interrupted here, the server is told once more
-        if self._fix.setting in renewed.refused:
-            raise ConfigurationError(
-                f"`{self._fix.setting}` stands in the file as it was, and the server cannot take it back now."
-                f" {renewed.why}",
-                hint="It is taken with the next reload or restart.",
-            )
-
-    def _check(self) -> None:
-        """Nobody else's line is written over: what stands in the file must be what we left there."""
-        found = self._file.read_text("utf-8") if self._file.is_file() else ""
-        if found != self._written:
-            self._is_in = False
-            raise ConfigurationError(
-                f"{self._file.name} was changed meanwhile, and is left as it is.",
-                hint=f"`{self._fix.setting}` was {self._fix.before} before: see what stands there now.",
-            )
-
-    async def switch(self, is_fixed: bool) -> None:
-        """Put it in or take it out."""
-        await (self.put_in() if is_fixed else self.take_out())
-
-    async def _reload(self) -> Renewed:
-        said = await admin.request(self.server, "POST", "settings/reload", seconds=RELOAD_SECONDS)
-        await asyncio.sleep(SETTLE_SECONDS)
-        return admin.understood(said, Renewed)
+def _is_expected(fix: Fix, expect: str) -> bool:
+    name, value = expect.strip(), ""
+    if name.startswith(fix.setting):  # a name in quotes may hold a `=` itself
+        rest = name[len(fix.setting) :].lstrip()
+        if not rest:
+            return True
+        value = rest[1:].strip() if rest[0] == "=" else ""
+    try:
+        return tomllib.loads(f"x = {value}") == tomllib.loads(f"x = {fix.after}")  # 0.10 is 0.1
+    except tomllib.TOMLDecodeError:
+        return False
 
 
 async def _heeding_signals(work: Coroutine[None, None, Verified | None]) -> Verified | None:
@@ -205,16 +161,30 @@ class _Verifying(Struct, frozen=True):
     settings: Settings
     change: Change
     told: Callable[[str], None]
+    is_priced: bool
+    """Whether the records say what requests cost."""
 
     async def __call__(self, seconds: float) -> Verified:
         change = self.change
         if self.by == "replay":
             self.told(f"applied; now {seconds:g} s of made-up load, with and without it in turn")
-            return await compare(
-                self.asked, seconds, change.switch, lambda stretch: drive(change.server, stretch)
-            )
+            return await compare(self.asked, seconds, change.switch, self._driven)
         self.told(f"applied; now {seconds:g} s of live traffic, with and without it in turn")
         return await compare_live(seconds, change.switch, self._recorded, self._oldest, self.told)
+
+    async def _driven(self, stretch: Sequence[Asked]) -> list[Took]:
+        """What a stretch has met; with what it cost, where prices are known."""
+        begun_ns = clock.wall_ns()
+        met = await drive(self.change.server, stretch)
+        if not self.is_priced:
+            return met
+        costs: dict[str, float | None] = {}
+        for _ in range(COST_LOOKS):
+            costs = {each.id: each.cost for each in await self._recorded(begun_ns, clock.wall_ns())}
+            if all(each.request in costs for each in met if each.is_served):
+                break
+            await asyncio.sleep(COST_LOOK_SECONDS)
+        return [replace(each, cost=costs.get(each.request)) for each in met]
 
     async def _recorded(self, since_wall_ns: int, until_wall_ns: int) -> list[Record]:
         return await asyncio.to_thread(recorded, self.settings, since_wall_ns, until_wall_ns)
@@ -244,43 +214,16 @@ async def _applied(
                 await change.take_out()
 
 
-def _write(path: Path, text: str, like: Path) -> None:
-    """Replace a file as a whole, with the rights of `like`: a reader sees the old or the new.
-
-    Raises `ConfigurationError` where it cannot be replaced.
-    """
-    path = path.resolve()  # a link stays one
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    mode = like.stat().st_mode & 0o777 if like.is_file() else 0o644
-    try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path.name} cannot be replaced: {error.strerror}.",
-            hint="Its folder must be writable, and the file no mount of its own.",
-        ) from None
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
-def _write_down(path: Path, cause: Cause, fix: Fix, done: Verified | None) -> None:
+def _begun(cause: Cause, fix: Fix, change: Change) -> Entry:
     told = cause.advice.prediction if cause.advice is not None else None
-    state: State = "applied" if done is None else "kept" if done.is_kept else "rolled back"
-    if done is not None and not done.is_told:
-        done = None  # too few requests: no numbers
-    entry = Entry(
+    return Entry(
         wall_ns=clock.wall_ns(),
         kind=cause.finding.check,
         subject=cause.finding.subject,
         setting=fix.setting,
         before=fix.before,
         after=fix.after,
-        state=state,
+        state="applying",
         now_p50=told.now.p50 if told else None,
         now_p95=told.now.p95 if told else None,
         now_throughput=told.now.throughput if told else None,
@@ -292,16 +235,28 @@ def _write_down(path: Path, cause: Cause, fix: Fix, done: Verified | None) -> No
         predicted_gain=told.gain if told else None,
         gain_low=told.gain_interval.low if told else None,
         gain_high=told.gain_interval.high if told else None,
-        actual_p50=done.with_fix.p50 if done else None,
-        actual_p95=done.with_fix.p95 if done else None,
-        actual_throughput=done.with_fix.throughput if done else None,
-        actual_cost=done.with_fix.cost if done else None,
-        actual_gain=done.gain if done else None,
-        actual_low=done.gain_interval.low if done else None,
-        actual_high=done.gain_interval.high if done else None,
+        file=str(change.file),
+        file_before=str(change.file_before or ""),
     )
-    store = LedgerStore(path)
-    try:
-        store.add(entry)
-    finally:
-        store.close()
+
+
+def _ended(begun: Entry, done: Verified | None) -> Entry:
+    state: State = "applied" if done is None else "kept" if done.is_kept else "rolled back"
+    if done is None or not done.is_told:  # too few requests: no numbers
+        return replace(begun, state=state, wall_ns=clock.wall_ns())
+    return replace(
+        begun,
+        state=state,
+        wall_ns=clock.wall_ns(),
+        without_p50=done.without.p50,
+        without_p95=done.without.p95,
+        without_throughput=done.without.throughput,
+        without_cost=done.without.cost,
+        actual_p50=done.with_fix.p50,
+        actual_p95=done.with_fix.p95,
+        actual_throughput=done.with_fix.throughput,
+        actual_cost=done.with_fix.cost,
+        actual_gain=done.gain,
+        actual_low=done.gain_interval.low,
+        actual_high=done.gain_interval.high,
+    )

@@ -9,6 +9,7 @@ from slipstream.doctor.checks import examined
 from slipstream.doctor.evidence import RECORDS_MIN, Evidence
 from slipstream.doctor.finding import Finding, RuledOut
 from slipstream.doctor.predict import REPLAYS, Advice, advise
+from slipstream.doctor.rehearsal import Rehearsals
 from slipstream.doctor.split import Split, split
 from slipstream.doctor.symptoms import Symptom, symptoms
 
@@ -54,11 +55,14 @@ def diagnose(
     if not evidence.is_enough:
         return Diagnosis(_too_few(evidence), (), (), (), count, since, until)
     found, ruled_out = examined(evidence)
+    rehearsals = Rehearsals(evidence, seed=seed)
     causes = tuple(
         Cause(
             number,
             finding,
-            advise(evidence, finding, seed=seed, replays=replays) if number <= PREDICTED_MAX else None,
+            advise(evidence, finding, replays=replays, rehearsals=rehearsals)
+            if number <= PREDICTED_MAX
+            else None,
             (records or {}).get(finding.check, ""),
         )
         for number, finding in enumerate(found, start=1)

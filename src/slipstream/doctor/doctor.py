@@ -18,6 +18,7 @@ from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
 from slipstream.doctor.ledger import Ledger
 from slipstream.doctor.predict import REPLAYS
+from slipstream.models.local_process import cores
 from slipstream.monitoring import admin
 from slipstream.server.profile_desk import UseList
 from slipstream.server.renewal import DoctorView
@@ -80,6 +81,7 @@ class Doctor:
             stalls,
             self.resources(settings),
             settings_since_wall_ns=changed_ns,
+            cores=cores(),
         )
 
     def live(self, settings: Settings) -> LiveServer | None:
@@ -107,6 +109,12 @@ class Doctor:
         with contextlib.suppress(StoreFailed):
             return ledger.reputation(self.ledger().entries)
         return {}
+
+    def interrupted(self) -> str:
+        """What is to be done of a fix whose process died while it was tried; empty where none did."""
+        with contextlib.suppress(StoreFailed):
+            return self.ledger().interrupted
+        return ""
 
     def ledger(self) -> Ledger:
         """All advice that was acted on, and how right it was. Raises `StoreFailed`."""

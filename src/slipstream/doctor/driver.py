@@ -61,6 +61,7 @@ async def _ask(client: HttpClient, server: LiveServer, asked: Asked, due: float)
     headers = ((b"authorization", b"Bearer " + server.token.encode()), (b"content-type", b"application/json"))
     begun_ns = clock.monotonic_ns()
     is_served = False
+    name = ""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             response = await client.request("POST", "/v1/chat/completions", headers, body)
@@ -68,7 +69,8 @@ async def _ask(client: HttpClient, server: LiveServer, asked: Asked, due: float)
                 said = await response.read(ANSWER_BYTES)
             finally:
                 response.close()
+        name = response.header(b"x-request-id").decode("ascii", "replace")
         is_served = response.status == 200 and (not asked.stream or b"[DONE]" in said[-64:])
     except (SlipstreamError, TimeoutError):
         is_served = False
-    return Took(due, (clock.monotonic_ns() - begun_ns) / 1e9, is_served)
+    return Took(due, (clock.monotonic_ns() - begun_ns) / 1e9, is_served, request=name)

@@ -44,6 +44,20 @@ class Flow(Struct, frozen=True):
     parts: Parts
     visit: Visit | None
 
+    def asked(self, load: float = 1.0) -> Observation:
+        """What an upstream was asked for, with `load` times as many there; a model says how long it takes."""
+        record, visit = self.record, self.visit
+        together, mean = (visit.together, visit.mean_together) if visit is not None else (1.0, 1.0)
+        return Observation(
+            float(record.prompt_tokens or 0),
+            float(record.output_tokens or 1),
+            record.stream,
+            max(1.0, together * load),
+            max(1.0, mean * load),
+            0.0,
+            0.0,
+        )
+
 
 class Evidence(Struct, frozen=True):
     """All that is known of a window.
@@ -59,6 +73,7 @@ class Evidence(Struct, frozen=True):
         resources: the USE table of the live server, now; empty without one.
         settings_since_wall_ns: when the settings last changed inside the window: what arrived before is
             left out. 0 where they did not.
+        cores: that the embedded model may use; 0 where that is not known.
     """
 
     flows: tuple[Flow, ...]
@@ -71,6 +86,7 @@ class Evidence(Struct, frozen=True):
     settings: Settings
     resources: tuple[UseRow, ...] = ()
     settings_since_wall_ns: int = 0
+    cores: int = 0
 
     @property
     def is_enough(self) -> bool:
@@ -98,7 +114,7 @@ class Evidence(Struct, frozen=True):
         """
         answers = {
             name: (*self.answers_before.get(name, ()), *self.answers.get(name, ()))
-            for name in self.answers_before.keys() | self.answers.keys()
+            for name in dict.fromkeys((*self.answers_before, *self.answers))
         }
         flows = (*self.before, *self.flows)
         return replace(self, flows=flows, before=(), onset=None, answers=answers, answers_before={})
@@ -115,6 +131,7 @@ def gather(
     resources: Sequence[UseRow] = (),
     *,
     settings_since_wall_ns: int = 0,
+    cores: int = 0,
 ) -> Evidence:
     """The evidence of records in any order; those from before the settings changed are left out."""
     kept = (record for record in records if record.arrived_wall_ns >= settings_since_wall_ns)
@@ -135,6 +152,7 @@ def gather(
         settings=settings,
         resources=tuple(resources),
         settings_since_wall_ns=settings_since_wall_ns,
+        cores=cores,
     )
 
 

@@ -6,7 +6,13 @@ and is left out. No dependency: there are three unknowns.
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
+
+from msgspec import Struct
+
+ROUNDING = 1e-3
+"""An error below this share of the targets' spread may be so small that rounding decides."""
 
 
 def fit(rows: Sequence[Sequence[float]], targets: Sequence[float]) -> tuple[float, ...]:
@@ -18,10 +24,11 @@ def fit(rows: Sequence[Sequence[float]], targets: Sequence[float]) -> tuple[floa
     if not rows:
         return (0.0,)
     width = len(rows[0])
+    sums = _summed(rows, targets)
     best: tuple[float, tuple[float, ...]] | None = None
     for size in range(width, -1, -1):
         for columns in itertools.combinations(range(width), size):
-            found = _fit_columns(rows, targets, columns)
+            found = _fit_columns(sums, columns)
             if found is None or any(slope < 0 for slope in found[1:]):
                 continue
             whole = [found[0], *(0.0 for _ in range(width))]
@@ -30,34 +37,55 @@ def fit(rows: Sequence[Sequence[float]], targets: Sequence[float]) -> tuple[floa
             error = _error(rows, targets, whole)
             if best is None or error < best[0] * (1 - 1e-9):
                 best = error, tuple(whole)
+            if size == width and error > ROUNDING * sums.spread:
+                return tuple(whole)  # fewer columns never come nearer, but for rounding
     assert best is not None
     return best[1]
 
 
 def value(coefficients: Sequence[float], row: Sequence[float]) -> float:
     """The height of the line at `row`."""
-    return coefficients[0] + math.fsum(slope * x for slope, x in zip(coefficients[1:], row, strict=True))
+    if len(row) == 1:
+        return coefficients[0] + coefficients[1] * row[0]
+    if len(row) == 2:  # the sum of two is rounded once, as `fsum` does it
+        return coefficients[0] + (coefficients[1] * row[0] + coefficients[2] * row[1])
+    return coefficients[0] + math.fsum(map(operator.mul, coefficients[1:], row))
 
 
-def _fit_columns(
-    rows: Sequence[Sequence[float]], targets: Sequence[float], columns: Sequence[int]
-) -> tuple[float, ...] | None:
-    """Least squares on some columns, by the normal equations of centred data; None where singular."""
+class _Sums(Struct, frozen=True):
+    """What the normal equations of centred data need, of all columns. `spread`: the targets' squares."""
+
+    middle: float
+    means: list[float]
+    matrix: list[list[float]]
+    right: list[float]
+    spread: float
+
+
+def _summed(rows: Sequence[Sequence[float]], targets: Sequence[float]) -> _Sums:
     count = len(rows)
     middle = math.fsum(targets) / count
-    means = [math.fsum(row[column] for row in rows) / count for column in columns]
-    centred = [[row[column] - mean for column, mean in zip(columns, means, strict=True)] for row in rows]
+    columns = list(zip(*rows, strict=True))
+    means = [math.fsum(column) / count for column in columns]
+    centred = [[x - mean for x in column] for column, mean in zip(columns, means, strict=True)]
+    beside = [target - middle for target in targets]
     size = len(columns)
-    matrix = [[math.fsum(row[i] * row[j] for row in centred) for j in range(size)] for i in range(size)]
-    right = [
-        math.fsum(row[i] * (target - middle) for row, target in zip(centred, targets, strict=True))
-        for i in range(size)
-    ]
-    slopes = _solve(matrix, right)
+    matrix = [[0.0] * size for _ in range(size)]
+    for i in range(size):
+        for j in range(i, size):
+            matrix[i][j] = matrix[j][i] = math.fsum(map(operator.mul, centred[i], centred[j]))
+    right = [math.fsum(map(operator.mul, column, beside)) for column in centred]
+    return _Sums(middle, means, matrix, right, math.fsum(map(operator.mul, beside, beside)))
+
+
+def _fit_columns(sums: _Sums, columns: Sequence[int]) -> tuple[float, ...] | None:
+    """Least squares on some columns; None where singular."""
+    matrix = [[sums.matrix[i][j] for j in columns] for i in columns]
+    slopes = _solve(matrix, [sums.right[i] for i in columns])
     if slopes is None:
         return None
-    constant = middle - math.fsum(slope * mean for slope, mean in zip(slopes, means, strict=True))
-    return (constant, *slopes)
+    explained = (slope * sums.means[column] for slope, column in zip(slopes, columns, strict=True))
+    return (sums.middle - math.fsum(explained), *slopes)
 
 
 def _solve(matrix: list[list[float]], right: list[float]) -> list[float] | None:

@@ -3,12 +3,15 @@
 A class with a bad record is marked so, wherever its advice is shown.
 """
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from msgspec import Struct
 
+from slipstream.doctor.one_at_a_time import looking
 from slipstream.store.ledger import Entry, LedgerStore
 
 EMPTY = (
@@ -70,36 +73,47 @@ class Ledger(Struct, frozen=True):
         scores: the record of each class, by name.
         overall: of all classes together; None before anything was verified.
         said: the same in a sentence; where the ledger is empty, what fills it.
+        interrupted: what is to be done of a fix whose process died while it was tried; empty where none did.
     """
 
     entries: tuple[Entry, ...]
     scores: tuple[Score, ...]
     overall: Score | None
     said: str
+    interrupted: str = ""
 
 
 def read(path: Path) -> Ledger:
     """The ledger in a file, empty where there is none; makes none. Raises `StoreFailed`."""
     if not path.is_file():
         return summed(())
-    store = LedgerStore(path)
-    try:
-        return summed(store.entries())
-    finally:
-        store.close()
+    with looking(path) as is_idle, contextlib.closing(LedgerStore(path)) as store:
+        return summed(store.entries(), is_idle=is_idle)
 
 
-def summed(entries: Sequence[Entry]) -> Ledger:
-    """Entries with their scores."""
+def summed(entries: Sequence[Entry], *, is_idle: bool = True) -> Ledger:
+    """Entries with their scores. `is_idle`: nobody applies one now, so what is not over was interrupted."""
     verified = [each for each in entries if _is_verified(each)]
     overall = _score("all", verified) if verified else None
-    return Ledger(tuple(entries), tuple(scores(entries).values()), overall, _said(entries, overall))
+    left = [each for each in entries if each.state == "applying"] if is_idle else []
+    told = f"{_interrupted(left[0])} " if left else ""
+    said = _said(entries, overall)
+    return Ledger(tuple(entries), tuple(scores(entries).values()), overall, told + said, told.strip())
+
+
+def _interrupted(entry: Entry) -> str:
+    at = datetime.fromtimestamp(entry.wall_ns / 1e9, UTC).astimezone()
+    return (
+        f"A fix of {at:%d %b %H:%M} was interrupted: `{entry.setting} = {entry.after}` (before:"
+        f" {entry.before}) may still be in force. `slipstream doctor --recover` takes it back."
+    )
 
 
 def _said(entries: Sequence[Entry], overall: Score | None) -> str:
     if not entries:
         return EMPTY
     told = {"kept": "kept", "rolled back": "rolled back", "applied": "applied and not verified"}
+    told |= {"interrupted": "interrupted", "applying": "not over"}
     counts = {state: sum(each.state == state for each in entries) for state in told}
     parts = ", ".join(f"{count} {told[state]}" for state, count in counts.items() if count)
     fixes = "1 fix was" if len(entries) == 1 else f"{len(entries)} fixes were"

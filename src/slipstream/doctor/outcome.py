@@ -25,6 +25,8 @@ class Took(Struct, frozen=True):
     seconds: float
     is_served: bool
     cost: float | None = None
+    request: str = ""
+    """Its id, where the server told it."""
 
 
 class Outcome(Struct, frozen=True):

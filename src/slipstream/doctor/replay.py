@@ -70,7 +70,13 @@ class _Sink:
 
 def replay(traffic: Traffic, settings: Settings, *, seed: int = 0) -> Replayed:
     """Serve `traffic` under `settings`. The same seed gives the same history."""
-    return virtual.run(_replay(traffic, settings, seed))
+    found: list[Replayed] = []
+
+    async def play() -> None:  # a result of its own would be written out by `repr` where signals are set back
+        found.append(await _replay(traffic, settings, seed))
+
+    virtual.run(play())
+    return found[0]
 
 
 async def _replay(traffic: Traffic, settings: Settings, seed: int) -> Replayed:
@@ -118,12 +124,19 @@ async def _ask(parts: wiring.Parts, asked: Asked, number: int, cpu_seconds: floa
     body = {"model": asked.model, "messages": [], "stream": asked.stream, "user": str(number)}
     record = open_record(route=Route.CHAT.value, request_id=_name(number))
     virtual.charge(cpu_seconds + asked.busy)
+    call = Call(Route.CHAT, msgspec.json.encode(body))
     with contextlib.suppress(TimeoutError, SlipstreamError):
+        if asked.stays is None:
+            await _read(call, record, parts)
+            return
         async with asyncio.timeout(asked.stays):
-            call = Call(Route.CHAT, msgspec.json.encode(body))
-            async with contextlib.aclosing(handle(call, record, parts.way)) as items:
-                async for _ in items:
-                    pass
+            await _read(call, record, parts)
+
+
+async def _read(call: Call, record: Record, parts: wiring.Parts) -> None:
+    async with contextlib.aclosing(handle(call, record, parts.way)) as items:
+        async for _ in items:
+            pass
 
 
 def _name(number: int) -> str:

@@ -172,9 +172,10 @@ class ReplayedReply:
             yield Chunk((body,), clock.monotonic_ns())
             return
         yield Chunk((_TOKEN,), clock.monotonic_ns())
-        pieces = max(1, -(-self.drawn.rest // PIECE_SECONDS))
-        for _ in range(int(pieces)):
+        pieces = int(max(1, -(-self.drawn.rest // PIECE_SECONDS)))
+        for piece in range(pieces):
+            if piece:
+                yield Chunk((_TOKEN,), clock.monotonic_ns())
             await asyncio.sleep(self.drawn.rest / pieces)
-            yield Chunk((_TOKEN,), clock.monotonic_ns())
         last = msgspec.json.encode({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": usage})
         yield Chunk((b"data: %b\n\n" % last, b"data: [DONE]\n\n"), clock.monotonic_ns())

@@ -1,5 +1,6 @@
 """What users notice, in the guide's three groups, since when, and whom it hits. Pure; it names no cause."""
 
+import bisect
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -25,6 +26,9 @@ STALLED_MIN = 0.05
 """Event loops stand still for a moment on any busy machine; for so much of the time they must not."""
 
 STRAINED_SHOWN = 4
+
+GROUP_MIN = 10
+"""Requests of somebody, and of the others, from which on they are compared."""
 
 HIT_MIN = 1.5
 """Whoever is so much slower than the others is named."""
@@ -127,15 +131,32 @@ def _unserved(evidence: Evidence) -> list[Symptom]:
 
 def hit(flows: Sequence[Flow]) -> tuple[str, ...]:
     """Who is so much slower than the others that it is their symptom: `upstream b`, `tenant acme`."""
-    found = []
+    found: list[str] = []
+    everybody = sorted(flow.record.duration_ns / 1e9 for flow in flows)
     for what, name_of in WHO.items():
         groups: dict[str, list[float]] = {}
         for flow in flows:
             groups.setdefault(name_of(flow), []).append(flow.record.duration_ns / 1e9)
         for name, times in sorted(groups.items()):
-            others = [time for other, given in groups.items() if other != name for time in given]
-            if not name or len(times) < 10 or len(others) < 10:
+            if not name or len(times) < GROUP_MIN or len(everybody) - len(times) < GROUP_MIN:
                 continue
-            if statistics.median(times) > HIT_MIN * statistics.median(others):
+            times.sort()
+            if statistics.median(times) > HIT_MIN * median_without(everybody, times):
                 found.append(f"{what} {name}")
     return tuple(found[:8])
+
+
+def median_without(everybody: Sequence[float], some: Sequence[float]) -> float:
+    """The median of what is left of sorted values without some of them, sorted too; there must be any left.
+
+    Found by halving, as there may be as many groups as requests and each has its others.
+    """
+    count = len(everybody) - len(some)
+
+    def left_up_to(value: float) -> int:
+        return bisect.bisect_right(everybody, value) - bisect.bisect_right(some, value)
+
+    def at(place: int) -> float:
+        return everybody[bisect.bisect_right(everybody, place, key=left_up_to)]
+
+    return at(count // 2) if count % 2 else (at(count // 2 - 1) + at(count // 2)) / 2

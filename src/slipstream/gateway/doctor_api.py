@@ -19,7 +19,8 @@ _HOW = 'Such as {"since": "1h"}, or {"since": "1h", "apply": 1, "verify_seconds"
 class RunBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What the doctor is to do: look, or do what cause `apply` advises and verify it (0 seconds = not).
 
-    `expect`: the setting that is to be changed; nothing is done where that cause advises another by then.
+    `expect`: the setting that is to be changed, or `SETTING=VALUE`; nothing is done where that cause advises
+    another by then.
     """
 
     since: str

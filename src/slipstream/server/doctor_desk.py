@@ -28,6 +28,11 @@ LOOK_SECONDS = 600.0
 END_SECONDS = 15.0
 """For the child to take back what it has changed, before it is killed."""
 
+RECOVER_SECONDS = 30.0
+"""For another child to take back what one has left that was killed."""
+
+TAKEN_BACK = "What it had changed was taken back."
+
 OUTPUT_BYTES_MAX = 4 * 1024 * 1024
 """A diagnosis has 5 to 20 KB."""
 
@@ -53,7 +58,7 @@ class DoctorRun(Struct, frozen=True):
         number: counts the runs since the server began.
         since: the window it looks at, as it was asked for.
         apply: the cause whose fix is done, None where it only looks.
-        expect: the setting that is to be changed.
+        expect: the setting that is to be changed, or that with its value: `SETTING=VALUE`.
         at: when it began, seconds since 1970.
         seconds: how long it has taken so far, or took.
         line: what it does now, in its own words.
@@ -111,6 +116,7 @@ class DoctorDesk:
         self._began_ns = 0
         self._heard = _Heard()
         self._process: asyncio.subprocess.Process | None = None
+        self._is_taken_back = False
         self._task: asyncio.Task[Ended] | None = None
 
     def state(self) -> DoctorRun:
@@ -132,7 +138,7 @@ class DoctorDesk:
 
         It is verified by made-up requests (`replay`) or by the traffic that is served anyway (`live`).
 
-        Nothing is done where that cause advises another setting than `expect` by then; empty = any.
+        Nothing is done where that cause advises anything else than `expect` by then; empty = any.
         Raises `BadRequest` for what cannot be asked, `Unavailable` (409) where it is at work already.
         """
         _check(since, apply, verify_seconds, expect)
@@ -151,6 +157,7 @@ class DoctorDesk:
         self._began_ns = clock.monotonic_ns()
         self._heard = _Heard()
         self._process = None
+        self._is_taken_back = False
         self._task = asyncio.create_task(self._work(), name="doctor")
         self._task.add_done_callback(self._end_run)
         return self.state()
@@ -180,19 +187,15 @@ class DoctorDesk:
             return Ended("failed", f"The doctor took longer than {limit:g} s and was ended.", "Look at less.")
         except OSError as error:
             return Ended("failed", f"The doctor cannot be started: {error.strerror}.", "Is memory short?")
-        return self._heard.ended(status)
+        ended = self._heard.ended(status)
+        return msgspec.structs.replace(ended, hint=TAKEN_BACK) if self._is_taken_back else ended
 
     async def _child(self, limit: float) -> int:
-        """Run the child, `limit` seconds at most; its exit status. Raises `TimeoutError`, `OSError`."""
-        process = self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            *_arguments(self._run),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environ},
-            process_group=0,  # a terminal's Ctrl-C reaches the supervisor only
-        )
+        """Run the child, `limit` seconds at most; its exit status. Raises `TimeoutError`, `OSError`.
+
+        Killed while it applies a fix, it leaves that in force: another child takes it back.
+        """
+        process = self._process = await self._start_child(_arguments(self._run))
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -203,11 +206,38 @@ class DoctorDesk:
                 return await process.wait()
         finally:
             await _end(process)
+            if self._run.apply is not None and (process.returncode or 0) < 0:
+                await self._take_back()
+
+    async def _start_child(self, arguments: list[str]) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *self._command,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **self._environ},
+            process_group=0,  # a terminal's Ctrl-C reaches the supervisor only
+        )
+
+    async def _take_back(self) -> None:
+        """What it says is in the ledger; where it fails, what is to be done stays there, and is shown."""
+        with contextlib.suppress(OSError, TimeoutError):
+            process = await self._start_child(["--recover"])
+            heard = _Heard()
+            assert process.stdout is not None
+            assert process.stderr is not None
+            try:
+                async with asyncio.timeout(RECOVER_SECONDS):
+                    await asyncio.gather(heard.output_of(process.stdout), heard.words_of(process.stderr))
+                    self._is_taken_back = await process.wait() == 0
+            finally:
+                await _end(process)
 
     def _end_run(self, task: asyncio.Task[Ended]) -> None:
         """Whatever became of it, the state says it: also of a task that was cancelled before it began."""
         if task.cancelled():
-            ended = _given_up(self._run, self._process)
+            ended = _given_up(self._run, self._process, is_taken_back=self._is_taken_back)
         elif broken := task.exception():
             _log.error("the doctor's run broke", exc_info=broken)
             ended = Ended("failed", "The doctor's run broke.", "The server's log says how.")
@@ -282,7 +312,7 @@ def _check(since: str, apply: int | None, verify_seconds: float, expect: str) ->
             f"`verify_seconds` is a number from 0 to {most}.", param="verify_seconds", hint="Such as 60."
         )
     if "\0" in expect or "\0" in since:
-        raise BadRequest("A name holds no NUL.", hint="`expect` is the name of a setting.")
+        raise BadRequest("A name holds no NUL.", hint="`expect` is SETTING or SETTING=VALUE.")
 
 
 def _arguments(run: DoctorRun) -> list[str]:
@@ -293,20 +323,20 @@ def _arguments(run: DoctorRun) -> list[str]:
     return found
 
 
-def _given_up(run: DoctorRun, process: asyncio.subprocess.Process | None) -> Ended:
+def _given_up(run: DoctorRun, process: asyncio.subprocess.Process | None, *, is_taken_back: bool) -> Ended:
     """What is said of a run that was cancelled, and whose process is gone."""
     status = process.returncode if process is not None else None
     if run.apply is None:
         return Ended("cancelled", "Cancelled.", "Nothing was changed.")
     if status == 0:
         return Ended("cancelled", "It was done before it could be cancelled.", "The ledger says how it went.")
-    if status == -9:
+    if status == -9 and not is_taken_back:
         return Ended(
             "cancelled",
             f"It did not take back its change within {END_SECONDS:g} s and was killed.",
-            "Put the file that ends in `.before-doctor`, beside your settings file, in that one's place.",
+            "`slipstream doctor --recover` takes it back; the file as it was ends in `.before-doctor`.",
         )
-    return Ended("cancelled", "Cancelled.", "What it had changed was taken back.")
+    return Ended("cancelled", "Cancelled.", TAKEN_BACK)
 
 
 def _plain(words: bytes) -> str:

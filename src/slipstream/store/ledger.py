@@ -17,12 +17,20 @@ SCHEMA = migrations.load("ledger", application_id=0x536C4C67)  # "SlLg"
 ENTRIES_MAX = 1_000
 """Most entries that one call returns, the latest."""
 
-State = Literal["applied", "kept", "rolled back"]
+State = Literal["applying", "applied", "kept", "rolled back", "interrupted"]
+"""`applying` from before the setting is changed until it is known what came of it; `interrupted` where that
+process died meanwhile, and it was seen to afterwards."""
 
 
 class Entry(Struct, frozen=True, kw_only=True):
     """One advice. Times in seconds, throughput in answers a second, cost in dollars a request, gains as
     shares of the p95 saved; None where it is not known.
+
+    `now_*` was recorded, `predicted_*` is what it was to become; `without_*` and `actual_*` were met by the
+    load that verified it, without the fix and with it.
+
+    `file` is the settings file that it was written into, `file_before` where that one lies as it was (empty =
+    there was none); `note` says what became of a fix that was interrupted.
     """
 
     wall_ns: int
@@ -50,12 +58,23 @@ class Entry(Struct, frozen=True, kw_only=True):
     actual_gain: float | None = None
     actual_low: float | None = None
     actual_high: float | None = None
+    file: str = ""
+    file_before: str = ""
+    note: str = ""
+    without_p50: float | None = None
+    without_p95: float | None = None
+    without_throughput: float | None = None
+    without_cost: float | None = None
 
 
 _FIELDS = Entry.__struct_fields__
 _LIST = ", ".join(_FIELDS)
 _INSERT = f"INSERT INTO advices ({_LIST}) VALUES ({', '.join('?' * len(_FIELDS))})"  # noqa: S608 (our fields)
 _SELECT = f"SELECT {_LIST} FROM advices ORDER BY wall_ns DESC, number DESC LIMIT ?"  # noqa: S608
+
+_REPLACE = f"UPDATE advices SET ({_LIST}) = ({', '.join('?' * len(_FIELDS))}) WHERE number = ?"  # noqa: S608
+_REMOVE = "DELETE FROM advices WHERE number = ?"
+_UNFINISHED = f"SELECT number, {_LIST} FROM advices WHERE state = 'applying' ORDER BY number DESC LIMIT ?"  # noqa: S608
 
 Limit = Annotated[int, Meta(ge=1, le=ENTRIES_MAX)]
 
@@ -66,12 +85,35 @@ class LedgerStore:
     def __init__(self, path: Path) -> None:
         self._database = Database(path, SCHEMA, Manner(synchronous="FULL", when_damaged="set aside"))
 
-    def add(self, entry: Entry) -> None:
-        """Write down an advice."""
-        values: list[Value] = list(structs.astuple(entry))
+    def add(self, entry: Entry) -> int:
+        """Write down an advice; its number, by which it can be replaced."""
         self._database.refresh()
         with self._database.transaction():
-            self._database.run_many(_INSERT, [values])
+            self._database.run_many(_INSERT, [_values(entry)])
+            return self._database.number("SELECT last_insert_rowid()")
+
+    def replace(self, number: int, entry: Entry) -> None:
+        """Write over an advice; where its row is gone (somebody deleted the file) it is added."""
+        self._database.refresh()
+        with self._database.transaction():
+            if not self._database.run_many(_REPLACE, [[*_values(entry), number]]):
+                self._database.run_many(_INSERT, [_values(entry)])
+
+    def remove(self, number: int) -> None:
+        """Forget an advice that came to nothing."""
+        self._database.refresh()
+        with self._database.transaction():
+            self._database.run_many(_REMOVE, [[number]])
+
+    def unfinished(self) -> list[tuple[int, Entry]]:
+        """Those that are being tried, or were when their process died; by number, newest first."""
+        self._database.refresh()
+        rows = self._database.rows(_UNFINISHED, (ENTRIES_MAX,))
+        found = []
+        for number, *row in rows:
+            assert isinstance(number, int)
+            found.append((number, msgspec.convert(dict(zip(_FIELDS, row, strict=True)), Entry)))
+        return found
 
     def entries(self, limit: Limit = ENTRIES_MAX) -> list[Entry]:
         """The latest advices, newest first."""
@@ -82,3 +124,7 @@ class LedgerStore:
     def close(self) -> None:
         """Let go of the file."""
         self._database.close()
+
+
+def _values(entry: Entry) -> list[Value]:
+    return list(structs.astuple(entry))

@@ -5,14 +5,14 @@ import { el } from "./dom.js";
 import { moment, told } from "./units.js";
 
 const JUDGED_MIN = 3;
-const STATES = { kept: "good", "rolled back": "warn", applied: "dull" };
+const STATES = { kept: "good", "rolled back": "warn", applied: "dull", applying: "dull", interrupted: "warn" };
 
 /** The fixes, newest first. */
 export function entriesTable(entries) {
   const hasCost = entries.some((entry) => ["now", "predicted", "actual"].some((when) => entry[`${when}_cost`] !== null));
   const columns = [
     ["When", "", (entry) => moment(entry.wall_ns / 1e9)],
-    ["Fix", "", ({ kind, subject, setting, before, after }) => [el("b", {}, `${kind.replaceAll("_", " ")} ${subject}`), el("br"), el("code", {}, setting), ` ${before} → ${after}`]],
+    ["Fix", "", (entry) => [el("b", {}, `${entry.kind.replaceAll("_", " ")} ${entry.subject}`), el("br"), el("code", {}, entry.setting), ` ${entry.before} → ${entry.after}`]],
     ["p95 before", "num", ({ now_p95: value }) => time(value)],
     ["Expected", "num", (entry) => both(time(entry.predicted_p95), spread(entry.predicted_gain, entry.gain_low, entry.gain_high))],
     ["Actual", "num", (entry) => both(time(entry.actual_p95), spread(entry.actual_gain, entry.actual_low, entry.actual_high))],
@@ -20,7 +20,24 @@ export function entriesTable(entries) {
     ...(hasCost ? [["$/request", "num", ({ now_cost: now, predicted_cost: expected, actual_cost: actual }) => both(told(actual, "USD"), `expected ${told(expected, "USD")}, before ${told(now, "USD")}`)]] : []),
     ["Outcome", "", ({ state }) => el("span", { class: `outcome is-${STATES[state]}` }, state)],
   ];
-  return table("Fixes that were done, newest first", columns, entries);
+  return table("Fixes that were done, newest first", columns, entries, more);
+}
+
+const SIDES = { now: "before", predicted: "expected", without: "verified without", actual: "verified with" };
+const FIGURES = { p50: ["p50", time], p95: ["p95", time], throughput: ["Answers/s", (value) => told(value, "")], cost: ["$/request", (value) => told(value, "USD")] };
+
+/** What stands below a fix, over the whole width: what became of one that was interrupted, and all its figures. */
+function more(entry) {
+  return [...(entry.note ? [el("p", { class: "quiet" }, entry.note)] : []), ...figures(entry)];
+}
+
+/** What was predicted and what was met, each without the fix and with it. */
+function figures(entry) {
+  const known = Object.entries(FIGURES).filter(([name]) => Object.keys(SIDES).some((side) => entry[`${side}_${name}`] !== null));
+  if (!known.length) return [];
+  const head = el("tr", {}, el("td", {}), ...Object.values(SIDES).map((name) => el("th", { scope: "col", class: "num" }, name)));
+  const rows = known.map(([name, [title, shown]]) => el("tr", {}, el("th", { scope: "row" }, title), ...Object.keys(SIDES).map((side) => el("td", { class: "num" }, shown(entry[`${side}_${name}`])))));
+  return [el("details", { class: "figures" }, el("summary", {}, "All figures"), el("table", {}, el("thead", {}, head), el("tbody", {}, ...rows)))];
 }
 
 /** Classes of advice with their record, and all together. */
@@ -38,8 +55,12 @@ export function scoresTable({ scores, overall }) {
   return table("How right the advice was", columns, [...scores, ...(overall && scores.length > 1 ? [overall] : [])]);
 }
 
-function table(caption, columns, rows) {
-  const body = rows.map((row) => el("tr", {}, ...columns.map(([, kind, value]) => el("td", { class: kind }, ...[value(row)].flat()))));
+function table(caption, columns, rows, below = () => []) {
+  const body = rows.flatMap((row) => {
+    const cells = columns.map(([, kind, value]) => el("td", { class: kind }, ...[value(row)].flat()));
+    const rest = below(row);
+    return [el("tr", {}, ...cells), ...(rest.length ? [el("tr", { class: "row-detail" }, el("td", { colspan: columns.length }, ...rest))] : [])];
+  });
   return el("div", { class: "table-box" }, el("table", {}, el("caption", { class: "unseen" }, caption),
     el("thead", {}, el("tr", {}, ...columns.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))), el("tbody", {}, ...body)));
 }

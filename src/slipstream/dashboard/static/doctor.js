@@ -16,6 +16,7 @@ const SETTLING_SECONDS = 15; // beside the load: looking again, and waiting for 
 const $ = (id) => document.getElementById(id);
 let shown = 0; // the number of the run that is laid out
 let isFollowing = false;
+let isEnding = false; // somebody has cancelled what runs: said until it is over, whatever it says itself meanwhile
 let chosen = null; // the cause that is asked about
 
 async function guarded(work) {
@@ -73,7 +74,14 @@ function showWork(run) {
   $("look").disabled = isRunning;
   document.body.classList.toggle("is-working", isRunning); // no fix is applied beside another run
   for (const button of document.querySelectorAll("button.apply")) button.disabled = isRunning;
-  if (!isRunning) return;
+  if (!isRunning) {
+    isEnding = false;
+    return;
+  }
+  if (isEnding) {
+    $("work-said").textContent = run.apply === null ? "ending it" : "ending it, and taking back what it has changed";
+    return;
+  }
   const words = run.line || (run.apply === null ? "looking" : "looking again, to apply what it advises");
   $("work-said").textContent = `${words} · ${Math.round(run.seconds)} s`;
   if (run.apply === null || !run.verify_seconds) $("progress").removeAttribute("value");
@@ -131,9 +139,16 @@ function apply(event) {
   event.preventDefault();
   $("confirm").close();
   const { cause, since } = chosen;
+  const { fix } = cause.advice;
   $("verified").replaceChildren();
-  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), verify_by: $("verify-by").value, expect: cause.advice.fix.setting });
+  start({ since, apply: cause.number, verify_seconds: Number($("seconds").value), verify_by: $("verify-by").value, expect: `${fix.setting}=${fix.after}` });
   scrollTo({ top: 0 });
+}
+
+async function cancel() {
+  isEnding = true;
+  $("work-said").textContent = "ending it";
+  isEnding = await guarded(() => api.send(RUN, null, "DELETE")) && isFollowing;
 }
 
 function look() {
@@ -150,10 +165,7 @@ async function begin() {
     event.preventDefault();
     look();
   });
-  $("cancel").addEventListener("click", () => guarded(async () => {
-    $("work-said").textContent = "ending it, and taking back what it has changed";
-    await api.send(RUN, null, "DELETE");
-  }));
+  $("cancel").addEventListener("click", cancel);
   $("confirm-no").addEventListener("click", () => $("confirm").close());
   $("confirm-form").addEventListener("submit", apply);
   $("verify-by").addEventListener("change", verifyBy);

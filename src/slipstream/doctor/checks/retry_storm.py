@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from slipstream.config import names
+from slipstream.doctor.checks.weights import is_least, least_weight
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.refusals import Refusing, failures_of, refusing
-from slipstream.doctor.service_model import Observation, fitted
+from slipstream.doctor.service_model import fitted
 
 NAME = "retry_storm"
 
@@ -28,6 +29,13 @@ OUT_SHARE = 0.2
 """One that fails so often and is left alone for it is lost to the others."""
 
 FAILURES_MIN = 5
+LESS = 0.3
+"""Of its weight, where next to nothing would be more than needed."""
+
+NOTHING = (
+    "send it next to nothing: a hundredth of the others' weight, the least that shows when it is well again"
+)
+
 UNFAIR = 0.7
 """An upstream that gets less than this of its fair share is being left alone."""
 
@@ -81,7 +89,29 @@ def check(evidence: Evidence) -> Finding | RuledOut:
     why, _ = worst.reasons.most_common(1)[0]
     cause = f"{worst.upstream} turns requests away ({_said(why)}), and they go elsewhere or are tried again."
     fixes = tuple(_fixes(evidence, worst, why))
-    return Finding(NAME, worst.upstream, cause, share, tuple(points), (), fixes)
+    return Finding(NAME, worst.upstream, cause, share, tuple(points), _against(evidence, worst), fixes)
+
+
+def _against(evidence: Evidence, failing: Failing) -> tuple[Point, ...]:
+    """What a weight cannot do any more."""
+    known, least = evidence.settings.models.upstreams.get(failing.upstream), _least(evidence, failing)
+    if known is None or least is None or not is_least(known.weight, least):
+        return ()
+    said = f"{failing.upstream} is sent next to nothing already (weight {known.weight:g})"
+    return (Point(f"{said}: look at it, or remove it"),)
+
+
+def _least(evidence: Evidence, failing: Failing) -> float | None:
+    """The least weight to leave it with, beside those that answer for the same models; else beside all."""
+    asked = {flow.record.model_asked for flow in failing.flows}
+    answering = {
+        flow.record.upstream
+        for flow in evidence.flows
+        if flow.record.outcome == "served" and flow.record.model_asked in asked
+    }
+    known = evidence.settings.models.upstreams
+    others = (answering & known.keys()) - {failing.upstream} or known.keys() - {failing.upstream}
+    return least_weight(known, others)
 
 
 def _worst(evidence: Evidence) -> Failing | None:
@@ -118,8 +148,8 @@ def _crowded(evidence: Evidence, failing: Failing) -> float:
             continue
         for flow in evidence.slow:
             if flow.record.upstream == name and flow.visit is not None:
-                now = model.expected(_asked(flow, 1.0)) or 0.0
-                extra += max(0.0, now - (model.expected(_asked(flow, 1.0 - fair)) or now))
+                now = model.expected(flow.asked()) or 0.0
+                extra += max(0.0, now - (model.expected(flow.asked(1.0 - fair)) or now))
     return min(1.0, extra * 1e9 / evidence.slow_ns)
 
 
@@ -131,14 +161,6 @@ def _is_left_alone(evidence: Evidence, failing: Failing) -> bool:
         return False
     fair = used[failing.upstream] / sum(used.values())
     return len(evidence.at(failing.upstream)) <= UNFAIR * fair * len(evidence.flows)
-
-
-def _asked(flow: Flow, load: float) -> Observation:
-    record, visit = flow.record, flow.visit
-    assert visit is not None
-    together, mean = max(1.0, visit.together * load), max(1.0, visit.mean_together * load)
-    prompt, output = float(record.prompt_tokens or 0), float(record.output_tokens or 1)
-    return Observation(prompt, output, record.stream, together, mean, 0.0, 0.0)
 
 
 def _said(why: str) -> str:
@@ -160,10 +182,13 @@ def _fixes(evidence: Evidence, failing: Failing, why: str) -> list[Fix]:
             setting = names.written(("models", "upstreams", upstream, "connections"))
             text = f"wait here rather than be refused there: it takes {bound} at once"
             fixes.append(Fix(setting, str(known.connections), str(after), text))
-    if len(settings.models.upstreams) > 1:
+    least = _least(evidence, failing)
+    if least is not None:
         setting = names.written(("models", "upstreams", upstream, "weight"))
-        for factor, text in ((0.01, "send it next to nothing"), (0.3, "send it less")):
-            fixes.append(Fix(setting, f"{known.weight:g}", f"{known.weight * factor:.3g}", text))
+        less = LESS * known.weight
+        choices = [(least, NOTHING), *([(less, "send it less")] if less > least else [])]
+        for weight, text in choices if not is_least(known.weight, least) else ():
+            fixes.append(Fix(setting, f"{known.weight:g}", f"{weight:.3g}", text))
     tries = settings.models.attempts
     if tries < 5:
         fixes.append(Fix("models.attempts", str(tries), str(tries + 1), "try once more before giving up"))

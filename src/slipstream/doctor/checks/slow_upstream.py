@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from slipstream.config import names
+from slipstream.doctor.checks.weights import is_least, least_weight
 from slipstream.doctor.evidence import Evidence, Flow, ids
 from slipstream.doctor.finding import SHARE_MIN, Finding, Fix, Point, RuledOut
 from slipstream.doctor.service_model import Observation, ServiceModel, fitted
@@ -25,9 +26,6 @@ Z_MIN = 4.0
 
 RECENT_MIN = 16
 """Of its latest answers, which are looked at by themselves as well."""
-
-OUT_WEIGHT = 0.01
-"""A weight that leaves an upstream as a reserve."""
 
 Models = Mapping[str, ServiceModel]
 """What is expected of answers, by the model that was asked."""
@@ -133,37 +131,25 @@ def _finding(evidence: Evidence, upstream: str, whom: str, *, ratio: float, mode
 
 def _extra(flow: Flow, models: Models) -> float:
     """Seconds beyond what others take; none where nobody else serves its model."""
-    visit, record = flow.visit, flow.record
-    model = models.get(record.model)
+    model = models.get(flow.record.model)
     if model is None or not model.is_known:
         return 0.0
-    together = float(visit.together) if visit else 1.0
-    mean = visit.mean_together if visit else 1.0
-    asked = Observation(
-        float(record.prompt_tokens or 0),
-        float(record.output_tokens or 1),
-        record.stream,
-        together,
-        mean,
-        0.0,
-        0.0,
-    )
-    return max(0.0, flow.parts.service / 1e9 - (model.expected(asked) or 0.0))
+    return max(0.0, flow.parts.service / 1e9 - (model.expected(flow.asked()) or 0.0))
 
 
 def _fixes(evidence: Evidence, upstream: str, ratio: float) -> tuple[Fix, ...]:
     upstreams = evidence.settings.models.upstreams
     known = upstreams.get(upstream)
     served = {each.model for each in evidence.answers[upstream]}
-    weights = [
-        upstreams[name].weight
+    others = [
+        name
         for name, given in evidence.answers.items()
-        if name != upstream and name in upstreams and any(each.model in served for each in given)
+        if name != upstream and any(each.model in served for each in given)
     ]
-    if known is None or not weights:
+    out = least_weight(upstreams, others)
+    if known is None or out is None:
         return (_look_at(upstream),)
-    out = OUT_WEIGHT * max(weights)
-    if known.weight <= out * (1 + 1e-9):
+    if is_least(known.weight, out):
         text = f"{upstream} is sent next to nothing already: look at {upstream} itself, or remove it"
         return (Fix("", "", "", text, is_live=False),)
     setting = names.written(("models", "upstreams", upstream, "weight"))

@@ -1,0 +1,162 @@
+"""A fix whose process was killed is taken back, and nothing but that: what people have changed since stays."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from slipstream.cli import run
+from slipstream.config import paths
+from slipstream.config.edit import with_value
+from slipstream.config.settings import Settings
+from slipstream.doctor.ledger import read
+from slipstream.doctor.one_at_a_time import alone
+from slipstream.doctor.recover import recover, undone
+from slipstream.store.ledger import Entry, LedgerStore
+
+SETTING = "models.upstreams.west.weight"
+FILE = """# ours
+[models.upstreams.west]
+url = "http://127.0.0.1:9/v1"  # the slow one
+{line}
+[models]
+attempts = 3
+"""
+
+
+def begun(file: str = "slipstream.toml", before: str = "slipstream.toml.before-doctor") -> Entry:
+    return Entry(wall_ns=1, kind="slow_upstream", subject="west", setting=SETTING, before="1", after="0.01",
+                 state="applying", file=file, file_before=before)  # fmt: skip
+
+
+LINES = st.sampled_from(["", "weight = 1", "weight = 2.5   # by hand"])
+
+
+@given(LINES, st.none() | st.integers(1, 9), st.none() | st.floats(0.25, 4).map(str), st.booleans())
+def test_only_what_it_wrote_is_taken_back(
+    line: str, attempts: int | None, weight: str | None, is_kept: bool
+) -> None:
+    """Untouched since, the file is as before to the byte; other settings keep what people wrote, and so does
+    this one where they changed it; with the file before lost, the ledger still knows the value.
+    """
+    before = FILE.format(line=line)
+    now = with_value(before, SETTING, "0.01")
+    if attempts is not None:
+        now = with_value(now, "models.attempts", str(attempts))
+    if weight is not None:
+        now = with_value(now, SETTING, weight)
+    assume(now != before)
+    told = undone(begun(), now, before if is_kept else None)
+
+    if weight is not None and float(weight) != 0.01:
+        assert (told.what, "changed since" in told.note) == ("leave", True)
+        return
+    assert told.what == "write"
+    tree = tomllib.loads(told.text)
+    was = tomllib.loads(before)["models"]["upstreams"]["west"].get("weight", 1) if is_kept else 1
+    assert tree["models"]["upstreams"]["west"].get("weight", 1) == was
+    assert tree["models"]["attempts"] == (3 if attempts is None else attempts)
+    if is_kept and attempts in {None, 3}:
+        assert told.text == before
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "what", "said"),
+    [
+        (None, FILE, "leave", "not there any more"),
+        (FILE, FILE, "leave", "was out just then"),
+        ("no [toml", FILE, "leave", "cannot be read"),
+        (f"{SETTING} = 0.01\n", "", "write", "what else was changed"),
+        (f"{SETTING} = 1.0\n", "# of an earlier fix", "leave", "as before"),
+        ("# nothing of it\n", "# of an earlier fix", "leave", "as before"),
+    ],
+)
+def test_what_cannot_be_taken_back_is_left_and_said(
+    now: str | None, before: str, what: str, said: str
+) -> None:
+    """In a sentence; nothing is made up."""
+    told = undone(begun(), now, before)
+
+    assert told.what == what
+    assert said in told.note
+
+
+def test_a_file_that_was_not_there_goes_again() -> None:
+    """It was made for the one line."""
+    entry = begun(before="")
+
+    assert undone(entry, with_value("", SETTING, "0.01"), "").what == "remove"
+    assert undone(entry, None, "").note == "the settings file is not there, as before."
+    told = undone(entry, with_value("", SETTING, "0.01") + "\n[log]\n", "")
+    assert (told.what, tomllib.loads(told.text)["log"]) == ("write", {})
+
+
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as a process leaves it that is killed in the middle; no server lives."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLIPSTREAM__DATA_FOLDER", str(tmp_path / "data"))
+    monkeypatch.setenv("SLIPSTREAM__STATE_FOLDER", str(tmp_path / "state"))
+    file, before = tmp_path / "slipstream.toml", tmp_path / "slipstream.toml.before-doctor"
+    before.write_text(FILE.format(line=""), "utf-8")
+    file.write_text(with_value(before.read_text("utf-8"), SETTING, "0.01"), "utf-8")
+    file.chmod(0o640)
+    store = LedgerStore(paths.ledger_path(Settings(data_folder=str(tmp_path / "data"))))
+    store.add(begun(str(file), str(before)))
+    store.close()
+    return tmp_path
+
+
+def test_looking_says_it_and_changes_nothing(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`doctor` and `doctor --ledger` tell what to do; while somebody applies a fix, it is that one's."""
+    now = (killed / "slipstream.toml").read_text("utf-8")
+    for arguments in (["doctor"], ["doctor", "--ledger"]):
+        assert run(arguments) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert f"`{SETTING} = 0.01` (before: 1) may still be in force" in said
+        assert "slipstream doctor --recover" in said
+    ledger = killed / "data" / "doctor.db"
+    with alone(ledger):
+        assert read(ledger).interrupted == ""
+    assert read(ledger).entries[0].state == "applying"
+    assert (killed / "slipstream.toml").read_text("utf-8") == now
+
+
+def test_asked_to_it_takes_it_back_once(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is as before with its rights, the row says what came of it; a second time there is nothing."""
+    assert run(["doctor", "--recover"]) == 0
+    assert "the file is as before" in capsys.readouterr().out
+
+    assert (killed / "slipstream.toml").read_text("utf-8") == FILE.format(line="")
+    assert (killed / "slipstream.toml").stat().st_mode & 0o777 == 0o640
+    found = read(killed / "data" / "doctor.db")
+    assert (found.entries[0].state, found.interrupted, found.overall) == ("interrupted", "", None)
+    assert found.entries[0].note.startswith(
+        "The process that tried it ended before it was over; the file is as before"
+    )
+    assert run(["doctor", "--recover"]) == 0
+    assert "nothing to take back" in capsys.readouterr().out
+    assert run(["doctor", "--ledger"]) == 0
+    assert "interrupted" in capsys.readouterr().out
+
+
+def test_an_apply_takes_it_back_first(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before it looks: what it judges must not be traffic under a fix that nobody has kept."""
+    assert run(["doctor", "--apply", "1"]) == 1
+    assert "the file is as before" in capsys.readouterr().out
+    assert (killed / "slipstream.toml").read_text("utf-8") == FILE.format(line="")
+
+
+def test_nothing_is_recovered_beside_an_apply(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its process lives: it takes back by itself."""
+    with alone(killed / "data" / "doctor.db"):
+        assert run(["doctor", "--recover"]) == 1
+    assert "Another fix is being applied" in capsys.readouterr().err
+
+
+def test_without_a_ledger_there_is_nothing_and_none_is_made(tmp_path: Path) -> None:
+    """A machine on which nothing was ever applied."""
+    assert recover(Settings(data_folder=str(tmp_path / "data"))) == []
+    assert list((tmp_path / "data").iterdir()) == []
