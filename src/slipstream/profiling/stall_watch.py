@@ -24,7 +24,9 @@ from types import FrameType
 import msgspec
 
 from slipstream.core import clock
+from slipstream.core.errors import Unavailable
 from slipstream.profiling.stalls import Looks, Stall, places
+from slipstream.profiling.threads import begin
 
 BEAT_SECONDS = 0.1
 LOOK_SECONDS = 0.05
@@ -161,7 +163,9 @@ class StallWatch:
 
     def _start_thread(self) -> None:
         self._over = over = threading.Event()
-        threading.Thread(target=self._watch, args=(over,), name="slipstream-stalls", daemon=True).start()
+        thread = threading.Thread(target=self._watch, args=(over,), name="slipstream-stalls", daemon=True)
+        with contextlib.suppress(Unavailable):  # no more threads here: stalls are told without their line
+            begin(thread)
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
