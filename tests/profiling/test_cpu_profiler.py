@@ -1,6 +1,7 @@
 """The CPU profiler names the line that burns, whatever holds the interpreter, and leaves the idle alone."""
 
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -177,6 +178,31 @@ def test_a_program_that_makes_ever_new_code_fills_nothing(
     assert () in stacks
     assert profile.cpu_seconds > 1.0
     assert str(profile)
+
+
+def test_a_garbage_collection_is_the_work_of_the_line_that_it_struck(profiler: CpuProfiler) -> None:
+    """Not of whoever is told of its end, which is where the sampler finds the thread right after it."""
+    ends: list[str] = []
+
+    def told(phase: str, info: dict[str, int]) -> None:
+        ends.append(phase)
+
+    def collect(kept: list[list[int]]) -> None:
+        for _ in range(8):
+            gc.collect()
+        assert kept
+
+    many = [[number] * 10 for number in range(400_000)]
+    gc.callbacks.append(told)
+    try:
+        profile = while_looking(profiler, lambda: collect(many))
+    finally:
+        gc.callbacks.remove(told)
+
+    top = profile.functions()[0]
+    assert "stop" in ends
+    assert ".collect (" in top.name
+    assert top.self_seconds > 0.7 * profile.cpu_seconds
 
 
 @pytest.mark.timeout(method="thread")  # the alarm is the watch's

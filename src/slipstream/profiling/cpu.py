@@ -7,6 +7,7 @@ a second, during which nobody can look, weighs its whole second at the next look
 
 import asyncio
 import bisect
+import gc
 import sys
 import threading
 import time
@@ -119,6 +120,7 @@ class _Sampler(threading.Thread):
         self._lock = threading.Lock()
         self._loops = _running_loops()
         self._used_ns: dict[int, int] = {}
+        self._struck_by: set[int] = set()
         self._begin()
         begin(self)
 
@@ -159,6 +161,7 @@ class _Sampler(threading.Thread):
         began_ns = time.thread_time_ns()
         me = threading.get_ident()
         used_before, used_now = self._used_ns, {}
+        self._struck_by = _interrupters()
         # While we hold the interpreter's lock no thread of this list can end: its clock is there.
         for ident, frame in sys._current_frames().items():
             if ident == me:
@@ -177,11 +180,11 @@ class _Sampler(threading.Thread):
         code, stack, most = self._code, list[int](), 2 * DEPTH_MAX
         while frame is not None and len(stack) < most:
             its = frame.f_code
-            if its is ALARM_CODE:
+            address = id(its)
+            if address in self._struck_by:  # the line below is the one that ran
                 stack.clear()
                 frame = frame.f_back
                 continue
-            address = id(its)
             if address not in code:
                 if len(code) >= CODES_MAX:
                     return _BEYOND
@@ -212,6 +215,19 @@ class _Sampler(threading.Thread):
         samples = tuple(Sample(stack, tag, weight_ns) for (stack, tag), weight_ns in seen.most_common())
         seconds = (clock.monotonic_ns() - self._began_ns) / 1e9
         return CpuProfile(samples, seconds, self._looks, self._own_ns / 1e9)
+
+
+def _interrupters() -> set[int]:
+    """Addresses of code that stands on a stack uncalled: the stalls' alarm, callbacks of the collector.
+
+    They run right after a call into C or a collection, as the sampler does, and would be told for both.
+    """
+    found = {id(ALARM_CODE)}
+    for callback in gc.callbacks:
+        its = getattr(getattr(callback, "__func__", callback), "__code__", None)
+        if its is not None:
+            found.add(id(its))
+    return found
 
 
 class _Lines:
