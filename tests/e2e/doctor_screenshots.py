@@ -12,9 +12,9 @@ from e2e.doctor_traffic import traffic, two_upstreams
 from e2e.serving import Serving
 
 LOOKS = {
-    "light": {"width": 1180, "height": 900},
     "dark": {"width": 1180, "height": 900, "dark": True},
     "phone": {"width": 390, "height": 844, "touch": True, "scale": 2},
+    "light": {"width": 1180, "height": 900},
 }
 LONG_MS = 240_000
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def take(server: Serving, name: str, folder: Path, verify: int) -> None:
-    """One look; the first one applies the fix as well, so that the others have a ledger."""
+    """One look; the last one applies the fix as well: afterwards there is nothing left to find."""
     with chromium() as browser, watched_page(browser, server.url, **LOOKS[name]) as watched:
         page = watched.page
         page.goto(server.url + "/doctor?since=15m")

@@ -124,7 +124,9 @@ def test_another_setting_than_expected_is_not_changed(server: Serving) -> None:
         found = ended(server)
 
         assert found["state"] == "failed"
-        assert f"does not advise `{expect}`: it advises `models.upstreams.west.weight=0." in str(found["error"])
+        assert f"does not advise `{expect}`: it advises `models.upstreams.west.weight=0." in str(
+            found["error"]
+        )
     assert (server.folder / "slipstream.toml").read_text("utf-8") == file
 
 

@@ -166,6 +166,31 @@ def test_calls_of_a_forked_child_are_counted_in_the_child() -> None:
     assert timings["fork"].count == 1
 
 
+def test_a_child_forked_while_others_time_steps_reads_its_profile() -> None:
+    """Whichever thread of the parent was working steps in at that moment."""
+    profiler, over = ResponseTimeProfiler(), threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            with profiler.step("call"), profiler.step("search"):
+                pass
+
+    def read() -> None:
+        while not over.is_set():
+            profiler.get_profile_data()
+
+    threads = [threading.Thread(target=each) for each in (work, work, read)]
+    for each in threads:
+        each.start()
+    try:
+        for _ in range(5):
+            assert children.forked(lambda: profiler.get_profile_data().calls) > 0
+    finally:
+        over.set()
+        for each in threads:
+            each.join()
+
+
 def test_a_spawned_child_uses_them_and_sends_what_it_saw() -> None:
     """Profiled functions are found by name there, and every profile travels back as it is."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -176,8 +201,13 @@ def test_a_spawned_child_uses_them_and_sends_what_it_saw() -> None:
         pool.join()
 
     assert pid != os.getpid()
-    assert timed[0] == 3
-    assert "search" in timed[1]
+    search = timed.step_timings["search"]
+    assert (timed.calls, search.count, search.errors) == (3, 3, 0)
+    assert 0 < search.p50 <= search.max * 1.02 <= timed.response_time["answer"].max * 1.02
+    assert timed.bottleneck == "search"
+    assert timed.bottleneck.share > 0.3
+    assert timed.slowest[0].root.children[0].trace is timed.slowest[0]
+    assert str(timed).startswith("answer: 3 calls")
     assert cpu.functions()[0].name.startswith("burn (profiling/children.py)")
     assert memory.rss_bytes > 0
     assert lines.growth[0].file == children.__file__

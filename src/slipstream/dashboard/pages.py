@@ -76,6 +76,7 @@ ASSETS = (
     "strips.js",
     "theme.js",
     "tiles.js",
+    "tables.js",
     "timing.js",
     "units.js",
     "vendor/uplot/LICENSE.txt",

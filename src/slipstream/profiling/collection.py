@@ -12,6 +12,7 @@ from collections import Counter, deque
 from slipstream.core.histogram import counted
 from slipstream.core.steps import ENDED, NAMES_MAX, OTHER, Overflow, Trace
 from slipstream.profiling.critical_path import covered_beyond_ns
+from slipstream.profiling.forks import begin_anew
 
 WAITING_MAX = 256
 """Traces that wait to be worked in."""
@@ -84,10 +85,15 @@ class Collection:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.Lock()
+        self.forked()
         self._random = random.Random(seed)  # noqa: S311 (a sample, no secret)
         self._waiting: deque[Trace] = deque()
         self.clear()
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """In a forked child no other thread works anything in."""
+        self._lock = threading.Lock()
 
     def clear(self) -> None:
         """Forget everything."""

@@ -7,7 +7,6 @@ a second, during which nobody can look, weighs its whole second at the next look
 
 import asyncio
 import bisect
-import gc
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.profiling.cpu_profile import CpuProfile, Frame, Sample
 from slipstream.profiling.forks import begin_anew
 from slipstream.profiling.stall_watch import ALARM_CODE
+from slipstream.profiling.stalls import collecting
 from slipstream.profiling.threads import begin
 
 HERTZ_MAX = 1_000
@@ -222,12 +222,7 @@ def _interrupters() -> set[int]:
 
     They run right after a call into C or a collection, as the sampler does, and would be told for both.
     """
-    found = {id(ALARM_CODE)}
-    for callback in gc.callbacks:
-        its = getattr(getattr(callback, "__func__", callback), "__code__", None)
-        if its is not None:
-            found.add(id(its))
-    return found
+    return {id(ALARM_CODE), *collecting()}
 
 
 class _Lines:

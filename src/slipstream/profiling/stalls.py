@@ -5,6 +5,7 @@ for which it was seen, and blamed is the one that was seen longest.
 """
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -183,19 +184,29 @@ def is_library(file: str) -> bool:
 _LIBRARY = os.path.dirname(os.__file__) + os.sep  # noqa: PTH120 (a prefix of text, no path)
 
 
-def gc_stall(seconds: float, victims: int | None, *, above: int = 0) -> Stall:
-    """A garbage collection of this thread that has just ended, with where it struck: `above` our caller."""
-    return Stall(clock.wall_ns(), seconds, places(sys._getframe(1 + above)), task_name(), victims, "gc")
+def gc_stall(seconds: float, victims: int | None) -> Stall:
+    """A garbage collection of this thread that has just ended, with where it struck."""
+    return Stall(clock.wall_ns(), seconds, places(sys._getframe(1)), task_name(), victims, "gc")
 
 
 def places(frame: FrameType | None) -> tuple[Place, ...]:
-    """A stack, innermost first."""
+    """A stack, innermost first, as it was called: callbacks of the collector stand on no line's account."""
     found: list[Place] = []
+    uncalled = collecting()
     while frame is not None and len(found) < STACK_MAX:
         code = frame.f_code
-        found.append(Place(code.co_filename, frame.f_lineno or 0, code.co_name))
+        if id(code) in uncalled:
+            found.clear()
+        else:
+            found.append(Place(code.co_filename, frame.f_lineno or code.co_firstlineno, code.co_name))
         frame = frame.f_back
     return tuple(found)
+
+
+def collecting() -> set[int]:
+    """Addresses of the code of the collector's callbacks, which it runs on top of whatever it struck."""
+    functions = (getattr(callback, "__func__", callback) for callback in gc.callbacks)
+    return {id(each.__code__) for each in functions if hasattr(each, "__code__")}
 
 
 def task_name() -> str:

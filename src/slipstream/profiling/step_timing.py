@@ -1,6 +1,6 @@
 """What is told of a step: its times, and that it is the one that stands out. Times are milliseconds."""
 
-from typing import Self
+from typing import Any, Self
 
 from slipstream.core.histogram import Sketch
 from slipstream.profiling.collection import Sums
@@ -40,6 +40,9 @@ class StepTiming(float):
         timing.max = sums.max_ns / MS
         return timing
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (StepTiming, float(self), {name: getattr(self, name) for name in self.__slots__})
+
 
 class Bottleneck(str):
     """The step that explains the slow calls; a text that says why and how much.
@@ -59,3 +62,14 @@ class Bottleneck(str):
         bottleneck = super().__new__(cls, step)
         bottleneck.reason, bottleneck.share = reason, share
         return bottleneck
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_was, (Bottleneck, str(self), {name: getattr(self, name) for name in self.__slots__})
+
+
+def _as_it_was(kind: type[Any], value: Any, rest: dict[str, object]) -> object:
+    """For another process, which unpickles it."""
+    made = (float if issubclass(kind, float) else str).__new__(kind, value)
+    for name, each in rest.items():
+        setattr(made, name, each)
+    return made

@@ -14,7 +14,6 @@ from slipstream.profiling.stall_watch import StallWatch
 from slipstream.profiling.stalls import Stall, gc_stall
 
 _log = logging.getLogger(__name__)
-_CALLBACKS = 2  # frames of ours above the line that a collection struck
 _LOGGED_SECONDS = 1.0  # shorter ones are in the list, and would fill the log
 
 
@@ -71,7 +70,7 @@ class ProcessStalls:
 
     def _on_collection(self, took_ns: int) -> None:
         if took_ns >= self._gc_ns:
-            stall = gc_stall(took_ns / 1e9, None, above=_CALLBACKS)
+            stall = gc_stall(took_ns / 1e9, None)
             seen = msgspec.structs.replace(stall, victims=self._others(stall.task))
             if not self._loop.is_closed():  # any thread may have been struck
                 self._loop.call_soon_threadsafe(self._loop.call_soon, self._tell_collection, seen)

@@ -2,6 +2,7 @@
 
 import { change } from "./doctor-bars.js";
 import { el } from "./dom.js";
+import { table } from "./tables.js";
 import { moment, told } from "./units.js";
 
 const JUDGED_MIN = 3;
@@ -53,16 +54,6 @@ export function scoresTable({ scores, overall }) {
     ["Record", "", ({ count, is_bad: isBad }) => (count < JUDGED_MIN ? el("span", { class: "quiet" }, "too few to judge") : isBad ? el("b", { class: "is-bad-record" }, "BAD RECORD") : "good")],
   ];
   return table("How right the advice was", columns, [...scores, ...(overall && scores.length > 1 ? [overall] : [])]);
-}
-
-function table(caption, columns, rows, below = () => []) {
-  const body = rows.flatMap((row) => {
-    const cells = columns.map(([, kind, value]) => el("td", { class: kind }, ...[value(row)].flat()));
-    const rest = below(row);
-    return [el("tr", {}, ...cells), ...(rest.length ? [el("tr", { class: "row-detail" }, el("td", { colspan: columns.length }, ...rest))] : [])];
-  });
-  return el("div", { class: "table-box" }, el("table", {}, el("caption", { class: "unseen" }, caption),
-    el("thead", {}, el("tr", {}, ...columns.map(([name, kind]) => el("th", { scope: "col", class: kind }, name)))), el("tbody", {}, ...body)));
 }
 
 function both(first, second) {

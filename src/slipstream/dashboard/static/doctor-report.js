@@ -3,6 +3,7 @@
 import * as api from "./board-api.js";
 import { change, changeBar, pair } from "./doctor-bars.js";
 import { el, icon } from "./dom.js";
+import { shareBar, table } from "./tables.js";
 import { moment } from "./units.js";
 import { waterfallOf } from "./waterfall-of.js";
 
@@ -136,13 +137,15 @@ function legend(one, other) {
 
 const PART_NAMES = { queue: "waiting for a slot or a connection", waiting: "waiting for an upstream, or before asking again", failed: "attempts that failed", first: "the upstream, up to the first byte", rest: "the rest of the answer", gateway: "the gateway itself" };
 
-/** The first split: a sentence, and a bar for each part that is there. */
+/** The first split: a sentence, and a row with its bars for each part that is there. */
 function splitRows({ text, parts }) {
   const shown = parts.filter(({ share, gap }) => share >= 0.005 || Math.abs(gap) >= 0.05);
-  const percent = (value) => `${Math.round(value * 100)}%`;
-  const head = el("tr", {}, el("th", { scope: "col" }, "part"), el("th", { scope: "col", class: "number" }, "of their time"), el("th", { scope: "col", class: "number" }, "of what makes them slow"));
-  const rows = shown.map(({ part: name, share, gap }) => el("tr", {}, el("th", { scope: "row" }, PART_NAMES[name] ?? name), el("td", { class: "number" }, percent(share)), el("td", { class: "number" }, percent(gap))));
-  return [el("p", {}, `${text[0].toUpperCase()}${text.slice(1)}.`), el("div", { class: "table-frame" }, el("table", { class: "split" }, el("thead", {}, head), el("tbody", {}, ...rows)))];
+  const columns = [
+    ["Part", "", ({ part: name }) => PART_NAMES[name] ?? name],
+    ["Of their time", "num", ({ share }) => shareBar(share)],
+    ["Of what makes them slow", "num", ({ gap }) => shareBar(gap)],
+  ];
+  return [el("p", { class: "table-note" }, `${text[0].toUpperCase()}${text.slice(1)}.`), table("Parts of the slow requests' time", columns, shown)];
 }
 
 function part(title, ...children) {

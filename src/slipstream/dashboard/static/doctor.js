@@ -1,7 +1,7 @@
 /* The doctor's page: has the server look, follows how far it is, lays out what it found, applies and verifies a fix. */
 
 import * as api from "./board-api.js";
-import { icon, say } from "./dom.js";
+import { el, icon, say } from "./dom.js";
 import { cancelled, fixInWords, nothingYet, report, verified } from "./doctor-report.js";
 import { entriesTable, scoresTable } from "./doctor-ledger.js";
 
@@ -108,6 +108,9 @@ async function showEnd(run) {
     const node = verified(run);
     $("verified").replaceChildren(node);
     if (!$("found").childElementCount) $("found").replaceChildren(nothingYet());
+    for (const button of document.querySelectorAll("#found button.apply")) {
+      button.replaceWith(el("p", { class: "quiet" }, "Found before a fix was tried: look again for what is true now."));
+    }
     node.scrollIntoView({ block: "nearest" });
     say(node.firstElementChild.textContent);
   }

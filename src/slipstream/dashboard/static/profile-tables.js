@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { requestLink } from "./profile-request.js";
+import { shareBar } from "./tables.js";
 import { moment, told } from "./units.js";
 
 const STEPS = [
@@ -52,12 +53,6 @@ function table(caption, columns, rows, isMarked) {
     (at ? el("td", { class: kind }, value(row)) : el("th", { scope: "row" }, value(row), isMarked(row) ? el("span", { class: "unseen" }, " (stands out)") : "")))));
   return el("table", {}, el("caption", { class: "unseen" }, caption),
     el("thead", {}, el("tr", {}, ...columns.map(([name, , kind]) => el("th", { scope: "col", class: kind }, name)))), el("tbody", {}, ...body));
-}
-
-function shareBar(share) {
-  const bar = el("i", { class: "share", "aria-hidden": "true" });
-  bar.style.width = `${Math.max(0, Math.min(1, share)) * 3}rem`;
-  return el("span", { class: "share-cell" }, bar, `${Math.round(share * 100) + 0} %`);
 }
 
 /** As the profiler says it: nearly full, or waited for. */

@@ -37,7 +37,8 @@ def check(evidence: Evidence) -> Finding | RuledOut:
     if evidence.stalls:
         total = sum(each.seconds for each in evidence.stalls)
         count = len(evidence.stalls)
-        return RuledOut(NAME, f"{count} stalls of {total:.1f} s in all explain {share:.0%} of the slow time")
+        said = "1 stall" if count == 1 else f"{count} stalls, together"
+        return RuledOut(NAME, f"{said} {total:.1f} s long, makes {share:.0%} of the slow time")
     return RuledOut(
         NAME, f"no stall was seen, and gaps between our steps explain {share:.0%} of the slow time"
     )
