@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import psutil
@@ -55,7 +56,7 @@ def test_a_killed_command_is_told_and_taken_back(server: Serving) -> None:
     with command(server, "--apply", "1", "--verify", "300") as process:
         killed_while(process, lambda: weight(server) != 1)
     assert "weight" in file.read_text("utf-8")
-    assert states(server) == ["applying"]
+    assert states(server)[0] == "applying"
     assert "may still be in force" in str(server.json("/_slipstream/ledger")["said"])
     assert "`slipstream doctor --recover` takes it back" in said(server, "--ledger")
     assert weight(server) != 1
@@ -64,6 +65,44 @@ def test_a_killed_command_is_told_and_taken_back(server: Serving) -> None:
     assert file.read_text("utf-8") == before
     assert weight(server) == 1
     assert states(server) == ["interrupted"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("milliseconds", [0, 40, 90, 200, 350, 500, 700, 1000])
+def test_killed_at_any_moment_it_is_taken_back(server: Serving, milliseconds: int) -> None:
+    """From its row on: while it is put in, in force, taken out, or out."""
+    file = server.folder / "slipstream.toml"
+    before = file.read_text("utf-8")
+    told = len(states(server))
+    with command(server, "--apply", "1", "--verify", "300") as process:
+        wait_for(lambda: len(states(server)) > told or process.poll() is not None)
+        time.sleep(milliseconds / 1e3)
+        process.kill()
+    assert states(server)[0] == "applying"
+    said(server, "--recover")
+
+    assert file.read_text("utf-8") == before
+    assert weight(server) == 1
+    assert states(server) == ["interrupted"] * (told + 1)
+
+
+def test_what_could_not_be_taken_back_stays_told(server: Serving) -> None:
+    """Somebody has edited the file meanwhile: the fix that ends leaves it, and `--recover` the edit."""
+    file = server.folder / "slipstream.toml"
+    before = file.read_text("utf-8")
+    with command(server, "--apply", "1", "--verify", "300") as process:
+        wait_for(lambda: weight(server) != 1 or process.poll() is not None)
+        file.write_text(file.read_text("utf-8") + "# by hand\n", "utf-8")
+        process.terminate()
+        process.wait(60)
+    assert states(server)[0] == "applying"
+    assert weight(server) != 1
+
+    assert "what else was changed in the file since is kept" in said(server, "--recover")
+    assert "# by hand" in file.read_text("utf-8")
+    assert weight(server) == 1
+    assert set(states(server)) == {"interrupted"}
+    file.write_text(before, "utf-8")
 
 
 def test_a_killed_child_of_the_page_is_taken_back_at_once(server: Serving) -> None:
@@ -76,7 +115,7 @@ def test_a_killed_child_of_the_page_is_taken_back_at_once(server: Serving) -> No
     assert "taken back" in str(found["hint"])
     assert (server.folder / "slipstream.toml").read_text("utf-8") == before
     assert weight(server) == 1
-    assert states(server) == ["interrupted", "interrupted"]
+    assert set(states(server)) == {"interrupted"}
 
 
 def test_a_server_that_starts_again_takes_it_back(server: Serving) -> None:
@@ -93,5 +132,5 @@ def test_a_server_that_starts_again_takes_it_back(server: Serving) -> None:
     with serving(server.folder, **SETTINGS) as again:
         assert file.read_text("utf-8") == before
         assert weight(again) == 1
-        assert states(again) == ["interrupted"] * 3
+        assert set(states(again)) == {"interrupted"}
         assert "a fix of the doctor's was interrupted" in again.log.read_text("utf-8")

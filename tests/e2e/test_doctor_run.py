@@ -12,6 +12,7 @@ import pytest
 from e2e.doctor_traffic import traffic, two_upstreams
 from e2e.serving import Serving, end
 from server.waiting import wait_for
+from slipstream.doctor.ledger import read
 
 RUN = "/_slipstream/doctor/run"
 pytestmark = pytest.mark.timeout(240)
@@ -159,7 +160,7 @@ def test_a_killed_server_leaves_no_orphan_and_its_settings_as_they_were(server: 
 
 
 def test_an_ended_server_takes_its_doctor_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """SIGTERM while a fix is verified: taken back, then all processes are gone."""
+    """SIGTERM while a fix is verified: taken back, then all processes are gone, and the ledger tells of none."""
     with two_upstreams(tmp_path_factory.mktemp("ended"), west_itl_ms=60) as running:
         traffic(running, 240, 40)
         file = running.folder / "slipstream.toml"
@@ -170,3 +171,4 @@ def test_an_ended_server_takes_its_doctor_with_it(tmp_path_factory: pytest.TempP
         assert status == 0
         assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
         assert file.read_text("utf-8") == before
+        assert read(running.folder / "data" / "doctor.db").entries == ()

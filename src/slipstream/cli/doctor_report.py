@@ -11,7 +11,7 @@ from slipstream.doctor.split import PARTS
 if TYPE_CHECKING:
     from slipstream.doctor.diagnosis import Cause, Diagnosis
     from slipstream.doctor.finding import Point
-    from slipstream.doctor.outcome import Interval
+    from slipstream.doctor.outcome import Interval, Outcome
     from slipstream.doctor.predict import Advice, Prediction
     from slipstream.doctor.split import Split
     from slipstream.doctor.verify import Verified
@@ -104,8 +104,15 @@ def predicted(told: "Prediction") -> list[str]:
     return [
         f"expected p95 {now.p95:.2f} s -> {then.p95:.2f} s ({p95}), {-told.gain:+.0%} ({gain})",
         f"expected p50 {now.p50:.2f} s -> {then.p50:.2f} s ({p50}), {served}",
+        *(f"expected {each}" for each in _costs(now, then)),
         f"[dim]by replaying {told.requests:,} requests; {off}; intervals hold 90 %[/]",
     ]
+
+
+def _costs(one: "Outcome", other: "Outcome") -> list[str]:
+    if one.cost is None or other.cost is None:
+        return []
+    return [f"${one.cost:.2g} -> ${other.cost:.2g} a request"]
 
 
 def show_verified(done: "Verified", console: Console) -> None:
@@ -120,6 +127,7 @@ def show_verified(done: "Verified", console: Console) -> None:
         f"verified over {done.requests:,} requests in {done.rounds} rounds, with and without in turn:",
         f"  p95 {done.without.p95:.2f} s -> {done.with_fix.p95:.2f} s, {-done.gain:+.0%} ({gain})",
         f"  p50 {done.without.p50:.2f} s -> {done.with_fix.p50:.2f} s, {served}",
+        *(f"  {each}" for each in _costs(done.without, done.with_fix)),
     ]
     for line in lines:
         console.print(line, highlight=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from slipstream.config.edit import with_value
 from slipstream.config.live import LiveServer
-from slipstream.core.errors import ConfigurationError
+from slipstream.core.errors import ConfigurationError, UpstreamFailed
 from slipstream.doctor.finding import Fix
 from slipstream.monitoring import admin
 from slipstream.server.renewal import Renewed
@@ -16,6 +16,8 @@ BEFORE = ".before-doctor"
 
 RELOAD_SECONDS = 600.0
 """Longest wait for the server to take settings: the embedded model may have to load anew."""
+
+NOBODY_LISTENS = "connect_failed"
 
 SETTLE_SECONDS = 0.3
 """From when the server has taken settings until its workers surely have."""
@@ -80,7 +82,13 @@ class Change:
         else:
             self._file.unlink(missing_ok=True)
         self._written = self._before
-        renewed = await self._reload()
+        try:
+            renewed = await self._reload()
+        except UpstreamFailed as error:
+            self._is_in = (
+                error.code != NOBODY_LISTENS
+            )  # a server that has gone, or goes, holds nothing in force
+            raise
         self._is_in = False  # not before: interrupted here, the server is told once more
         if self._fix.setting in renewed.refused:
             self._is_lost = True

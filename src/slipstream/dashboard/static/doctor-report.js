@@ -40,6 +40,7 @@ export function verified({ result: done, verify_seconds: asked, verify_by: by })
     pair("p50", { now: without.p50 * MS, then: fixed.p50 * MS, unit: "ms" }),
     pair("Throughput", { now: without.throughput, then: fixed.throughput, unit: "answers/s" }),
     ...(without.failed_share || fixed.failed_share ? [pair("Failed", { now: without.failed_share, then: fixed.failed_share, unit: "1" })] : []),
+    ...(without.cost !== null && fixed.cost !== null ? [pair("Cost", { now: without.cost, then: fixed.cost, unit: "USD/request" })] : []),
   ];
   return el("section", { class: `verdict ${done.is_kept ? "is-well" : "is-warned"}` }, el("h2", {}, done.verdict),
     el("p", {}, `${done.requests.toLocaleString("en")} ${by === "live" ? "requests of the live traffic" : "made-up requests"} in ${done.rounds} rounds, without and with the fix in turn.`),
