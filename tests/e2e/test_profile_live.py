@@ -212,6 +212,10 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     began = time.time()
     for at in range(30):
         planted.ask("planted burner" if at % 10 == 0 else "Hello")
+    deadline = time.monotonic() + 20
+    while (report := planted.json(f"/_slipstream/steps?from={began}"))["requests"] < 30:
+        assert time.monotonic() < deadline, report
+        time.sleep(0.1)  # until all of them are written
     slow = max(
         planted.json("/_slipstream/dashboard/requests?limit=30")["data"], key=lambda each: each["duration_ns"]
     )
@@ -225,10 +229,6 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
     assert "\nSlowest (`slipstream profile request ID`): req_" in table
-    deadline = time.monotonic() + 20
-    while (report := planted.json(f"/_slipstream/steps?from={began}"))["requests"] < 30:
-        assert time.monotonic() < deadline, report
-        time.sleep(0.1)
     assert report["slowest"][0]["id"] == slow["id"]
     assert report["bottleneck"] == "read"  # of these alone: whom the burner delayed before waited elsewhere
 
