@@ -2,15 +2,18 @@
 
 import asyncio
 import gc
+import hashlib
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from slipstream.core.errors import BadRequest
-from slipstream.profiling import CpuProfile, CpuProfiler, cpu
+from slipstream.profiling import CpuProfile, CpuProfiler, cpu_sampler
 from slipstream.profiling.stall_watch import StallWatch
 
 
@@ -163,7 +166,7 @@ def test_a_program_that_makes_ever_new_code_fills_nothing(
     profiler: CpuProfiler, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     """Beyond the bound stacks are one, with all of their time."""
-    monkeypatch.setattr(cpu, bound, 40)
+    monkeypatch.setattr(cpu_sampler, bound, 40)
 
     def make_and_burn() -> None:
         for number in range(60):
@@ -222,3 +225,68 @@ def test_the_alarm_of_the_stall_watch_is_not_what_burns(profiler: CpuProfiler) -
     top = profile.functions()[0]
     assert top.name.startswith("hold (")
     assert top.self_seconds > 0.7 * profile.cpu_seconds
+
+
+def test_a_program_that_waits_is_hardly_looked_at(profiler: CpuProfiler) -> None:
+    """The alarm goes by the CPU time used; the thread beside it wakes five times less often."""
+    profile = while_looking(profiler, lambda: time.sleep(0.6))
+
+    assert 0 < profile.looks < 0.6 * 200 / 2
+
+
+def test_who_burns_while_the_main_thread_is_in_c_is_named(profiler: CpuProfiler) -> None:
+    """The main thread cannot look meanwhile: the sampler's own does."""
+
+    def both() -> None:
+        burner = threading.Thread(target=burn, args=(0.8,))
+        burner.start()
+        hashlib.pbkdf2_hmac("sha256", b"x", b"y", 3_000_000)  # lets others run, and no handler
+        burner.join()
+
+    profile = while_looking(profiler, both)
+
+    burnt = sum(each.total_seconds for each in profile.functions() if each.name.startswith("burn ("))
+    hashed = sum(each.self_seconds for each in profile.functions() if "both" in each.name)
+    assert burnt > 0.5
+    assert hashed > 0.2
+    assert profile.looks > 5
+
+
+def test_a_profile_begun_in_another_thread_is_the_same() -> None:
+    """There is no alarm for it: the thread looks as often as it was told to."""
+    made = CpuProfiler(hertz=200)
+    with ThreadPoolExecutor(1) as pool:
+        profile = pool.submit(while_looking, made, lambda: burn(0.4)).result()
+        pool.submit(made.stop).result()
+
+    assert profile.functions()[0].name.startswith("burn (")
+    assert profile.looks > 20
+
+
+def test_the_signal_of_somebody_else_is_left_alone(profiler: CpuProfiler) -> None:
+    """Whoever has taken `SIGPROF` keeps it, and is named no less."""
+
+    def ours(number: int, frame: object) -> None: ...
+
+    before = signal.signal(signal.SIGPROF, ours)
+    try:
+        profile = while_looking(profiler, lambda: burn(0.4))
+        profiler.stop()
+        assert signal.getsignal(signal.SIGPROF) is ours
+    finally:
+        signal.signal(signal.SIGPROF, before)
+
+    assert profile.functions()[0].name.startswith("burn (")
+
+
+def test_two_at_once_see_the_same(profiler: CpuProfiler) -> None:
+    """One has the alarm, the other its thread."""
+    other = CpuProfiler(hertz=200)
+    other.profile_cpu()
+    first = while_looking(profiler, lambda: burn(0.4))
+    second = other.stop()
+
+    for each in (first, second):
+        assert each.functions()[0].name.startswith("burn (")
+        assert 0.3 < each.cpu_seconds < 0.8
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
