@@ -61,10 +61,10 @@ def test_one_after_the_other() -> None:
 
 
 def test_of_two_side_by_side_the_later_end_counts() -> None:
-    """`gather`: whoever ended first was not waited for."""
+    """`gather`: whoever ended first was not waited for, but before the other began."""
     trace = call(100, span(NOWHERE, "short", 0, 30), span(NOWHERE, "long", 1, 100))
 
-    assert by_name(critical_path(trace.root)) == {"long": 99, "call": 1}
+    assert by_name(critical_path(trace.root)) == {"long": 99, "short": 1}
 
 
 def test_what_is_within_a_step_counts_instead_of_it() -> None:
@@ -86,3 +86,20 @@ def test_tail_shares_add_up(vectors: list[dict[str, float]]) -> None:
     shares = tail_shares(vectors)
     for total in (sum(each.variance for each in shares), sum(each.gap for each in shares)):
         assert abs(total - 1.0) < 1e-6 or abs(total) < 1e-6
+
+
+def test_of_two_that_overlap_each_has_what_was_waited_for() -> None:
+    """A pipeline: before the writer began, the reader was what took the time."""
+    trace = call(120, span(NOWHERE, "retrieve", 0, 100), span(NOWHERE, "write", 90, 120))
+
+    assert by_name(critical_path(trace.root)) == {"retrieve": 90, "write": 30}
+
+
+def test_what_outlives_its_step_is_waited_for_by_the_one_above() -> None:
+    """A task that was started in a step and is awaited after it."""
+    fetch = span(NOWHERE, "fetch", 5, 60)
+    trace = call(100, span(NOWHERE, "start", 0, 10, span(NOWHERE, "spawn", 2, 8, fetch)))
+
+    found = by_name(critical_path(trace.root))
+
+    assert found == {"fetch": 55, "call": 40, "spawn": 3, "start": 2}

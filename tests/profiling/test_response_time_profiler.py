@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import gc
 import json
@@ -569,6 +570,7 @@ def test_tasks_may_share_a_step() -> None:
     assert data.step_timings["shared"].count == 21
     assert data.late == 0
     assert shared._opened is None
+    assert not profiler.shared
     ends = [spans[number].end_ns for number in (1, 3, 6, 4, 0, 5, 2)]
     assert ends == sorted(ends)
 
@@ -598,6 +600,7 @@ def test_threads_may_share_a_step() -> None:
     assert data.step_timings["shared"].count == 32_000
     assert data.late == 0
     assert shared._opened is None
+    assert not profiler.shared
 
 
 def handing_on(function: Any) -> Any:
@@ -676,3 +679,114 @@ def test_a_decorator_that_collects_a_stream_is_a_plain_call(time_: Clock) -> Non
         numbers(True)
     (timing,) = profiler.get_profile_data().response_time.values()
     assert (float(timing), timing.count, timing.errors) == (8, 2, 1)
+
+
+def test_a_task_started_in_a_step_that_has_ended_is_what_the_call_waits_for(time_: Clock) -> None:
+    """Its steps belong to the call, not to the step that is over."""
+    profiler = ResponseTimeProfiler()
+
+    async def fetch() -> None:
+        await asyncio.sleep(0)
+        with profiler.step("fetch"):
+            time_.pass_ms(50)
+
+    @profiler.profile_response_time
+    async def answer() -> None:
+        with profiler.step("start"):
+            task = asyncio.create_task(fetch())
+            time_.pass_ms(1)
+        await task
+
+    asyncio.run(answer())
+    data = profiler.get_profile_data()
+
+    assert data.bottleneck == "fetch"
+    assert data.response_time[next(iter(data.response_time))].self_ms == 0
+
+
+def test_generators_that_are_closed_in_turns_leave_no_step_behind(time_: Clock) -> None:
+    """Their steps are left in the order they were entered; what comes afterwards belongs to the call."""
+    profiler = ResponseTimeProfiler()
+
+    def rows(name: str) -> Iterator[int]:
+        with profiler.step(name):
+            yield 1
+
+    with profiler.step("call"):
+        first, second = rows("first"), rows("second")
+        next(first), next(second)
+        first.close(), second.close()  # type: ignore[attr-defined]
+        with profiler.step("slow"):
+            time_.pass_ms(20)
+    data = profiler.get_profile_data()
+
+    assert data.calls == 1
+    assert data.bottleneck == "slow"
+
+
+def test_a_step_left_in_another_context_leaves_that_one_alone(time_: Clock) -> None:
+    """Its own span ends; what runs there goes on, and its next step belongs to it."""
+    profiler = ResponseTimeProfiler()
+    step = profiler.step("elsewhere")
+
+    with profiler.step("call") as call:
+        contextvars.copy_context().run(step.__enter__)
+        with profiler.step("inner") as inner:
+            step.__exit__(None, None, None)
+            with profiler.step("next") as following:
+                pass
+    data = profiler.get_profile_data()
+
+    assert data.calls == 1
+    assert [span.name for span in call.children] == ["elsewhere", "inner"]
+    assert inner.children == [following]
+    assert data.late == 0
+
+
+@pytest.mark.parametrize("looks_between", [True, False])
+def test_a_step_that_outlives_its_call_ends_with_it(time_: Clock, looks_between: bool) -> None:
+    """Whenever somebody looks, beyond the bounds too."""
+    profiler = ResponseTimeProfiler()
+
+    for spans_max in (steps.SPANS_MAX, 1):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(steps, "SPANS_MAX", spans_max)
+            late = profiler.step("late")
+            with profiler.step("call"):
+                late.__enter__()
+                time_.pass_ms(10)
+            if looks_between:
+                profiler.get_profile_data()
+            time_.pass_ms(40)
+            late.__exit__(None, None, None)
+    data = profiler.get_profile_data()
+
+    assert data.step_timings["late"].max == 10
+    assert data.late == (1 if looks_between else 2)
+
+
+def test_a_step_shared_by_thousands_of_tasks_costs_each_the_same() -> None:
+    """Leaving it finds its own span at once: no more work for many tasks than for few."""
+    looked = 0
+
+    class Counted(dict[Any, Any]):
+        def items(self) -> Any:
+            nonlocal looked
+            looked += len(self)
+            return super().items()
+
+    profiler = ResponseTimeProfiler()
+    profiler.shared = Counted()
+    shared = profiler.step("shared")
+
+    async def task() -> None:
+        with profiler.step("call"), shared:
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        await asyncio.gather(*(task() for _ in range(2_000)))
+
+    asyncio.run(main())
+
+    assert profiler.get_profile_data().step_timings["shared"].count == 2_000
+    assert looked == 0

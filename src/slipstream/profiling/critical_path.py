@@ -5,7 +5,7 @@ began, the child that had ended last by then, and so on (the method of CRISP, US
 child covers is the span's own time. The segments do not overlap and add up to the span's duration.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -32,9 +32,9 @@ def critical_path(root: Span) -> list[Segment]:
     while waiting:
         span, low_ns, high_ns = waiting.pop()
         at_ns = high_ns
-        for child in _latest_first(span.children):
-            start_ns, end_ns = max(child.start_ns, low_ns), min(child.end_ns, high_ns)
-            if end_ns > at_ns or start_ns >= end_ns:
+        for child, start_ns, end_ns in _latest_first(span):
+            start_ns, end_ns = max(start_ns, low_ns), min(end_ns, at_ns)  # noqa: PLW2901 (as far as it was waited for)
+            if start_ns >= end_ns:
                 continue  # it ran beside the one that the call waited for
             if end_ns < at_ns:
                 segments.append(Segment(span, end_ns, at_ns))
@@ -108,5 +108,29 @@ def _parts(trace: Trace, moved: int) -> Iterator[tuple[Overflow, int]]:
         given = upto
 
 
-def _latest_first(children: Sequence[Span]) -> list[Span]:
-    return sorted(children, key=lambda child: (child.end_ns, child.start_ns), reverse=True)
+Stretch = tuple[Span, int, int]
+"""A span, and from when to when of it is meant."""
+
+
+def _latest_first(span: Span) -> list[Stretch]:
+    """What ran within a span, its children and what outlived them, the one that ended last first."""
+    found = [(child, child.start_ns, child.end_ns) for child in span.children]
+    for child in span.children:
+        if child.children:
+            found += _outliving(child)
+    found.sort(key=lambda each: (each[2], each[1]), reverse=True)
+    return found
+
+
+def _outliving(span: Span) -> list[Stretch]:
+    """What began within a span and went on after its end: from then on it is its parent that waits for it."""
+    found: list[Stretch] = []
+    waiting = [span]
+    while waiting:
+        above = waiting.pop()
+        for child in above.children:
+            if child.end_ns > span.end_ns:
+                found.append((child, max(child.start_ns, span.end_ns), child.end_ns))
+            if child.children:
+                waiting.append(child)
+    return found

@@ -7,6 +7,7 @@ belongs to it. A generator's steps are its own, whoever runs between its items.
 import contextlib
 import functools
 import inspect
+import itertools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -25,6 +26,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _Current = ContextVar[Span | None]
+_Opened = tuple[Span, Token[Span | None]]
+SHARED_MAX = 100_000
+"""Spans of shared steps that may be open at once; beyond it the oldest is taken for one that never ends."""
 
 
 class ResponseTimeProfiler:
@@ -50,6 +54,9 @@ class ResponseTimeProfiler:
         self.current: _Current = ContextVar("slipstream-step", default=None)
         """The span that runs here."""
         self._collection = Collection()
+        self._begun, self._count = itertools.count(1), 0
+        self.shared: dict[Span, tuple[Step, _Opened]] = {}
+        """What steps time that were entered again before they were left, as by several tasks."""
 
     def profile_response_time(self, function: Callable[P, R]) -> Callable[P, R]:
         """Time every call of a function: plain, async, generator or async generator.
@@ -71,7 +78,7 @@ class ResponseTimeProfiler:
         Args:
             waits_for: what the time is spent on: cpu, queue, pool, upstream, loop or io; empty = not said.
         """
-        if type(name) is not str or not name:
+        if not isinstance(name, str) or not name:
             raise BadRequest(f"A step's name is a text, not {name!r}.", param="name")
         if waits_for and waits_for not in KINDS:
             raise BadRequest(f"A step cannot wait for {waits_for!r}.", hint=f"One of {', '.join(KINDS[1:])}.")
@@ -87,12 +94,29 @@ class ResponseTimeProfiler:
 
     # For the steps and wrappers of this module.
 
+    def begun(self, name: str, kind: str) -> Span:
+        """The root of a new call."""
+        self._count = next(self._begun)
+        return Trace(name, kind).root
+
     def leave(self, token: Token[Span | None]) -> None:
-        """Make the span before current again."""
-        try:
+        """Make the span before current again; in another context than it was entered in nothing is ours."""
+        with contextlib.suppress(ValueError):
             self.current.reset(token)
-        except ValueError:
-            self.current.set(None)  # left in another context than it was entered in, as generators may be
+
+    def share(self, step: "Step", opened: "_Opened") -> None:
+        """Keep what a step times beside something else."""
+        if len(self.shared) >= SHARED_MAX:
+            self.shared.pop(next(iter(self.shared)), None)
+        self.shared[opened[0]] = step, opened
+
+    def late(self, span: Span) -> None:
+        """It has outlived its call, and ends with it."""
+        if not span.end_ns:
+            span.end_ns = max(span.trace.root.end_ns, span.start_ns)
+            span.trace.late += 1
+            if isinstance(span, Beyond):
+                span.trace.count(span)
 
     def over(self, span: Span, error: BaseException | None) -> None:
         """A span has ended; with the root the call is over."""
@@ -116,64 +140,70 @@ class Step(Struct, eq=False, gc=False):
     _current: _Current
     _name: str
     _kind: str
-    _opened: Any = None
-    """Span, token of its context (None once it has ended), and the one that was open before."""
+    _opened: "_Opened | None" = None
+    """The span that it times, with its token of the context; further ones are in `profiler.shared`."""
 
     def __enter__(self) -> Span:
         parent = self._current.get()
         if parent is not None and not (trace := parent.trace).root.end_ns:
-            span = trace.open(parent, self._name, self._kind)
+            # In a task that outlived the step it began in, or after generators that were closed in turns.
+            span = trace.open(trace.root if parent.end_ns else parent, self._name, self._kind)
         else:
-            span = Trace(self._name, self._kind).root
-        opened = [span, self._current.set(span), None]
-        # No call and no allocation between reading and writing: no other thread comes in between.
-        opened[2], self._opened = self._opened, opened
+            span = self._profiler.begun(self._name, self._kind)
+        opened = span, self._current.set(span)
+        if self._opened is None:  # nothing is called up to the write: no other thread comes in between
+            self._opened = opened
+        else:
+            self._profiler.share(self, opened)
         return span
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        opened = self._opened
-        if opened is None:
-            return  # ended twice: the first end counts
         end_ns = clock.monotonic_ns()
-        try:
-            self._current.reset(opened[1])
-        except _NOT_OURS:
-            opened = self._elsewhere(opened)
-        if self._opened is opened:
-            self._opened = opened[2]
+        opened = self._opened
+        if opened is not None and opened[0] is self._current.get():
+            self._opened = None
         else:
-            self._unlink(opened)
-        while (newest := self._opened) is not None and newest[1] is None:
-            self._opened = newest[2]
-        span = opened[0]
+            opened = self._elsewhere()
+            if opened is None:
+                return  # ended twice: the first end counts
+        span, token = opened
+        try:  # noqa: SIM105 (that is dear)
+            self._current.reset(token)
+        except (ValueError, RuntimeError):
+            pass  # not entered here, or tried already
+        if span.trace.root.end_ns:
+            self._profiler.late(span)
+            return
         span.end_ns = end_ns
         if error is not None or not 0 < span.depth < BEYOND:
             self._profiler.over(span, error)
 
-    def _elsewhere(self, newest: list[Any]) -> list[Any]:
-        """The newest one was entered by another task or thread: the one of this context has ended.
+    def _elsewhere(self) -> "_Opened | None":
+        """What was entered here, where others have entered it too, or something within it was never left.
 
-        Where there is none we have left the context that we entered, as generators may: then the newest has.
+        Where nothing was we have left the context that we entered, as generators may: then it is ours alone.
         """
-        older = newest[2]
-        while older is not None:
-            with contextlib.suppress(*_NOT_OURS):
-                self._current.reset(older[1])
-                return cast("list[Any]", older)
-            older = older[2]
-        self._current.set(None)
-        return newest
+        shared, span, mine = self._profiler.shared, self._current.get(), self._opened
+        if span is not None and span in shared and shared[span][0] is self:
+            return shared.pop(span)[1]
+        if mine is not None and self._is_of_here(mine):
+            self._opened = None
+            return mine
+        for span, (step, opened) in list(shared.items()):
+            if step is self and self._is_of_here(opened):
+                del shared[span]
+                return opened
+        self._opened = None
+        return mine
 
-    def _unlink(self, ended: list[Any]) -> None:
-        """Take one from below newer ones; marked, for another thread that does the same may link it again."""
-        ended[1] = None
-        above = self._opened
-        while above is not None and above[2] is not ended:
-            above = above[2]
-        if above is not None:
-            above[2] = ended[2]
+    def _is_of_here(self, opened: "_Opened") -> bool:
+        try:
+            self._current.reset(opened[1])
+        except (ValueError, RuntimeError):
+            return False
+        return True
 
     async def __aenter__(self) -> Span:
         return self.__enter__()
@@ -184,8 +214,6 @@ class Step(Struct, eq=False, gc=False):
         self.__exit__(kind, error, trace)
 
 
-_NOT_OURS = (ValueError, TypeError, RuntimeError)
-"""A context's token: of another context, taken by nobody any more, or being taken in another thread."""
 _ENDS = (StopIteration, StopAsyncIteration, GeneratorExit)
 
 Wrapper = Callable[[ResponseTimeProfiler, str, Callable[..., Any]], Callable[..., Any]]

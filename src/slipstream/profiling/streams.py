@@ -6,13 +6,20 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from slipstream.core import clock
-from slipstream.core.steps import Span, Trace
+from slipstream.core.steps import Span
 
 
 class Takes(Protocol):
     """The profiler, as far as it is needed here."""
 
     current: ContextVar[Span | None]
+
+    def begun(self, name: str, kind: str) -> Span:
+        """The root of a new call."""
+        ...
+
+    def late(self, span: Span) -> None:
+        """A span has outlived its call."""
 
     def leave(self, token: Token[Span | None]) -> None:
         """Make the span before current again."""
@@ -29,7 +36,13 @@ class Turn:
 
     def __init__(self, profiler: Takes, name: str) -> None:
         self._profiler = profiler
-        self._span = self._inner = opened(profiler.current.get(), name, "")
+        parent = profiler.current.get()
+        if parent is None or parent.trace.root.end_ns:
+            self._span = profiler.begun(name, "")
+        else:
+            trace = parent.trace
+            self._span = trace.open(trace.root if parent.end_ns else parent, name, "")
+        self._inner = self._span
 
     def __enter__(self) -> None:
         self._token = self._profiler.current.set(self._inner)
@@ -51,9 +64,12 @@ class Turn:
         self._end(None)
 
     def _end(self, error: BaseException | None) -> None:
-        if not self._span.end_ns:
-            self._span.end_ns = clock.monotonic_ns()
-            self._profiler.over(self._span, error)
+        span = self._span
+        if span.trace.root.end_ns:
+            self._profiler.late(span)
+        elif not span.end_ns:
+            span.end_ns = clock.monotonic_ns()
+            self._profiler.over(span, error)
 
 
 class TimedGenerator(Generator[Any, Any, Any]):
@@ -126,10 +142,3 @@ async def waited_for(turn: Turn, given: Coroutine[Any, Any, Any]) -> object:
         result = await given
     turn.over()
     return result
-
-
-def opened(parent: Span | None, name: str, kind: str) -> Span:
-    """A span within `parent`, or the root of a new trace, also for a task that outlived its call."""
-    if parent is None or parent.trace.root.end_ns:
-        return Trace(name, kind).root
-    return parent.trace.open(parent, name, kind)
