@@ -1,6 +1,7 @@
 """Stall blame names the line, the task and the time, also of a call that holds the interpreter's lock."""
 
 import asyncio
+import contextlib
 import re
 import signal
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.profiling.stall_watch import StallWatch
+from slipstream.profiling.stall_watch import BEAT_SECONDS, BUSY_BEAT_SECONDS, StallWatch
 from slipstream.profiling.stalls import HOLDERS_MAX, WHOLE, Looks, Place, Stall, gc_stall
 
 pytestmark = pytest.mark.timeout(method="thread")  # the alarm is the watch's
@@ -155,12 +156,15 @@ def test_two_in_a_row_are_told_apart() -> None:
         watch.start()
         await asyncio.sleep(0.25)
 
-        async def hold(seconds: float) -> None:
-            sleep_on_the_loop(seconds)
+        async def shortly() -> None:
+            time.sleep(0.4)
+
+        async def long() -> None:
+            time.sleep(1.2)
 
         tasks = [
-            asyncio.create_task(hold(0.4), name="req_short"),
-            asyncio.create_task(hold(1.2), name="req_long"),
+            asyncio.create_task(shortly(), name="req_short"),
+            asyncio.create_task(long(), name="req_long"),
         ]
         await asyncio.gather(*tasks)
         await asyncio.sleep(0.3)
@@ -230,35 +234,154 @@ def test_blamed_is_who_was_there_longest(
     seen: list[tuple[tuple[str, int, str], float]], seconds: float
 ) -> None:
     """By task and function; its share and those of the next ones are what was seen of them."""
-    looks, by_holder = Looks(), dict[tuple[str, str], float]()
+    looks, functions, tasks = Looks(), dict[str, float](), dict[tuple[str, str], float]()
     for (task, line, function), part in seen:
         looks.add(task, (Place("/app/x.py", line, function),), part)
-        by_holder[task, function] = by_holder.get((task, function), 0.0) + part
+        functions[function] = functions.get(function, 0.0) + part
+        tasks[function, task] = tasks.get((function, task), 0.0) + part
     stall = looks.stall(1, seconds, None)
 
     if not seen:
         assert (stall.culprit, stall.task, stall.share) == (None, "", 1.0)
         return
     assert stall.culprit is not None
-    blamed = by_holder[stall.task, stall.culprit.function]
-    assert blamed == pytest.approx(max(by_holder.values()))
-    assert stall.share == pytest.approx(blamed / sum(by_holder.values()))
+    blamed = stall.culprit.function
+    assert functions[blamed] == pytest.approx(max(functions.values()))
+    assert stall.share == pytest.approx(functions[blamed] / sum(functions.values()))
+    own = {task: part for (function, task), part in tasks.items() if function == blamed}
+    assert own[stall.task] == pytest.approx(max(own.values()))
+    assert stall.tasks == len(own)
     assert stall.held_seconds <= seconds * (1 + 1e-9)
     for each in stall.also:
         assert each.culprit is not None
-        assert each.seconds == pytest.approx(by_holder[each.task, each.culprit.function])
+        assert each.seconds == pytest.approx(functions[each.culprit.function])
 
 
-def test_holders_are_bounded_and_their_time_is_not_given_to_others() -> None:
-    """A turn of ten thousand callbacks: those that found no room have their time, and nobody is blamed for it."""
+def test_one_function_in_many_tasks_is_blamed_for_all_of_them() -> None:
+    """A turn of ten thousand callbacks: their time is their function's, and as many are told apart as there is room."""
     looks = Looks()
     for number in range(10_000):
         looks.add(f"req_{number}", (Place("/app/x.py", 1, "f"),), 0.001)
+    stall = looks.stall(1, 10.0, 0)
 
+    assert stall.share == 1.0
+    assert stall.tasks == HOLDERS_MAX
+    assert (
+        str(stall)
+        == f"f (app/x.py:1) held the event loop for 10.000 s in task req_0 and {HOLDERS_MAX - 1} more"
+    )
+
+
+def test_functions_are_bounded_and_their_time_is_not_given_to_others() -> None:
+    """Those that found no room have their time, and nobody is blamed for it."""
+    looks = Looks()
+    for number in range(10_000):
+        looks.add("req_1", (Place("/app/x.py", 1, f"f{number}"),), 0.001)
     stall = looks.stall(1, 10.0, None)
+
     assert stall.share == pytest.approx(1 / 10_000)
     assert len(looks._seen) == HOLDERS_MAX
     assert len(stall.also) == 3
+
+
+def test_the_length_of_a_stall_is_told() -> None:
+    """Whenever in a beat it begins: all of those half again as long as the bound, and within a beat of the truth."""
+
+    async def main() -> list[float]:
+        watch = StallWatch()
+        watch.start()
+        for number in range(12):
+            await asyncio.sleep(0.03 + number * 0.0037)
+            time.sleep(0.15)
+        await asyncio.sleep(0.1)
+        watch.stop()
+        return [stall.seconds for stall in watch.stalls]
+
+    told = asyncio.run(main())
+
+    assert len(told) >= 12
+    assert sorted(told)[len(told) // 2] == pytest.approx(0.15, abs=BUSY_BEAT_SECONDS)
+
+
+def test_while_nothing_is_under_way_it_wakes_less_often() -> None:
+    """The beat is that of an idle server."""
+
+    async def main() -> float:
+        watch = StallWatch(victims=lambda task: 0)
+        watch.start()
+        await asyncio.sleep(0.05)
+        seconds = watch._beat_seconds
+        watch.stop()
+        return seconds
+
+    assert asyncio.run(main()) == BEAT_SECONDS
+
+
+def test_the_alarm_raises_nothing_into_the_program() -> None:
+    """A look that fails is counted, whether too deep a recursion makes it fail or who is asked for the victims."""
+
+    def broken(task: str) -> int:
+        if time.monotonic() < until:
+            raise ValueError
+        return 0
+
+    def down(depth: int, seconds: float) -> None:
+        if depth:
+            down(depth - 1, seconds)
+        else:
+            time.sleep(seconds)
+
+    def deep() -> None:
+        most = 100
+        with contextlib.suppress(RecursionError):
+            while True:
+                down(most, 0)
+                most += 1
+        down(most - 4, 0.3)
+
+    until = 0.0
+
+    async def main() -> int:
+        nonlocal until
+        watch = StallWatch(victims=broken)
+        watch.start()
+        await asyncio.sleep(0.2)
+        deep()
+        await asyncio.sleep(0.1)
+        until = time.monotonic() + 0.3
+        time.sleep(0.4)
+        await asyncio.sleep(0.2)
+        time.sleep(0.4)
+        await asyncio.sleep(0.2)
+        watch.stop()
+        assert watch.count >= 3
+        return watch.missed
+
+    assert asyncio.run(main()) >= 2
+
+
+def test_an_alarm_while_a_stall_is_judged_changes_nothing() -> None:
+    """It finds nothing to look at, and the watch goes on."""
+
+    async def main() -> int:
+        watch = StallWatch()
+        watch.start()
+        judged = watch._looks.stall
+
+        def interrupted(*args: object) -> Stall:
+            signal.raise_signal(signal.SIGALRM)
+            return judged(*args)  # type: ignore[arg-type]
+
+        watch._looks.stall = interrupted  # type: ignore[method-assign]
+        for _ in range(3):
+            await asyncio.sleep(0.1)
+            time.sleep(0.3)
+        await asyncio.sleep(0.1)
+        watch.stop()
+        assert watch.missed == 0
+        return watch.count
+
+    assert asyncio.run(main()) >= 3
 
 
 def test_a_loop_that_only_waited_blames_nobody() -> None:

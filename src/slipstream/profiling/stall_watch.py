@@ -29,6 +29,10 @@ from slipstream.profiling.stalls import Looks, Stall, places
 from slipstream.profiling.threads import begin
 
 BEAT_SECONDS = 0.1
+"""While nothing is under way: each beat wakes the process."""
+BUSY_BEAT_SECONDS = 0.025
+"""While something is, or nobody tells: a stall is told within half of it. While nothing is, as too short by
+up to a whole beat, and no one waits for it."""
 LOOK_SECONDS = 0.05
 """Between two looks of one stall."""
 STALL_SECONDS = 0.1
@@ -56,11 +60,14 @@ class StallWatch:
         self.stalls: deque[Stall] = deque(maxlen=KEPT_MAX)
         self.count = 0
         self.total_seconds = 0.0
+        self.missed = 0  # looks that failed
         self._on_stall = on_stall
         self._victims = victims
         self._stall_seconds = stall_seconds
         self._timer: asyncio.TimerHandle | None = None
         self._beat_ns = self._looked_ns = 0
+        self._beat_seconds = BUSY_BEAT_SECONDS
+        self._is_judging = False  # the loop turns: an alarm that was under way finds nothing to look at
         self._looks = Looks()
         self._waiting = 0  # of the victims, those seen while it stood
         self._alarm: Callable[[int, FrameType | None], None] | None = None
@@ -88,32 +95,48 @@ class StallWatch:
         if self._over is not None:
             self._over.set()
             self._over = None
-        if self._alarm is not None and signal.getsignal(signal.SIGALRM) is self._alarm:
-            signal.setitimer(signal.ITIMER_REAL, 0.0)
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        if self._alarm is not None:
+            self._unwind()
+            if signal.getsignal(signal.SIGALRM) is self._alarm:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
         self._alarm = None
 
     # The beat, on the loop.
 
     def _wind(self) -> None:
         """The loop turns: the next beat is due, and the alarm rings where it is late."""
+        is_busy = self._victims is None or self._victims("") > 0
+        self._beat_seconds = BUSY_BEAT_SECONDS if is_busy else BEAT_SECONDS
         self._beat_ns = clock.monotonic_ns()
         self._looks.clear()
         self._waiting = 0
-        self._timer = self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._timer = self._loop.call_later(self._beat_seconds, self._beat)
+        self._is_judging = False
         if self._alarm is None:
             return
         if signal.getsignal(signal.SIGALRM) is self._alarm:
-            signal.setitimer(signal.ITIMER_REAL, BEAT_SECONDS + self._stall_seconds / 2, LOOK_SECONDS)
+            first = self._beat_seconds + self._stall_seconds / 2
+            signal.setitimer(signal.ITIMER_REAL, first, LOOK_SECONDS)
         else:  # somebody else has need of it
+            self._unwind()
             self._alarm = None
             self._start_thread()
 
+    def _unwind(self) -> None:
+        """Let the alarm ring no more, if it is ours: who has taken the signal may have wound it anew."""
+        if signal.getitimer(signal.ITIMER_REAL)[1] == LOOK_SECONDS:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+
     def _beat(self) -> None:
-        seconds = (clock.monotonic_ns() - self._beat_ns) / 1e9 - BEAT_SECONDS
-        if seconds > self._stall_seconds:
-            self._note(seconds)
-        self._wind()
+        self._is_judging = True
+        try:
+            seconds = (clock.monotonic_ns() - self._beat_ns) / 1e9 - self._beat_seconds
+            if self._beat_seconds == BUSY_BEAT_SECONDS:
+                seconds += self._beat_seconds / 2  # it began at some moment of the beat
+            if seconds >= self._stall_seconds:
+                self._note(seconds)
+        finally:
+            self._wind()
 
     def _note(self, seconds: float) -> None:
         waiting = self._waiting if self._victims is not None else None
@@ -136,8 +159,9 @@ class StallWatch:
     def _look(self, frame: FrameType | None) -> None:
         """Take down what the loop does; it cannot go on meanwhile. Nothing where the beat is not late."""
         now_ns = clock.monotonic_ns()
-        due_ns = self._beat_ns + int(BEAT_SECONDS * 1e9)
-        if now_ns - due_ns < self._stall_seconds / 2 * 1e9 or self._loop.is_closed():
+        due_ns = self._beat_ns + int(self._beat_seconds * 1e9)
+        late_ns = now_ns - due_ns
+        if self._is_judging or late_ns < self._stall_seconds / 2 * 1e9 or self._loop.is_closed():
             return
         task = asyncio.current_task(self._loop)
         name = task.get_name() if task is not None else ""
@@ -159,7 +183,11 @@ class StallWatch:
         return True
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        self._look(frame)
+        """On top of whatever ran: what goes wrong here may not come up there, too deep a recursion either."""
+        try:
+            self._look(frame)
+        except Exception:  # noqa: BLE001
+            self.missed += 1
 
     def _start_thread(self) -> None:
         self._over = over = threading.Event()
@@ -169,8 +197,10 @@ class StallWatch:
 
     def _watch(self, over: threading.Event) -> None:
         while not over.wait(LOOK_SECONDS):
-            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            try:
                 self._look(sys._current_frames().get(self._ident))
+            except Exception:  # noqa: BLE001 (the loop was closed, or turned meanwhile)
+                self.missed += 1
 
 
 ALARM_CODE = StallWatch._ring.__code__

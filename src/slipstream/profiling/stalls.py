@@ -69,8 +69,9 @@ class Stall(Struct, frozen=True):
         task: name of the task that ran, empty where none did or nobody could look in time.
         victims: how many others had to wait, at least; None where the watch was not told.
         kind: `loop`: a call held it; `gc`: Python's garbage collection did, for the whole process.
-        share: for how much of it the one that `stack` and `task` tell of was seen, 0..1.
-        also: the next ones that were seen in it, longest first, three at most.
+        share: for how much of it the function that `stack` tells of was seen, 0..1.
+        also: other functions that were seen in it, longest first, three at most.
+        tasks: how many tasks ran that function, one after the other; `task` did longest.
     """
 
     wall_ns: int
@@ -81,6 +82,7 @@ class Stall(Struct, frozen=True):
     kind: Literal["loop", "gc"] = "loop"
     share: float = 1.0
     also: tuple[Holder, ...] = ()
+    tasks: int = 1
 
     @property
     def ran(self) -> tuple[Place, ...]:
@@ -103,6 +105,8 @@ class Stall(Struct, frozen=True):
 
     def _said(self) -> str:
         who = f" in task {self.task}" if self.task else ""
+        if self.tasks > 1:
+            who += f" and {self.tasks - 1} more"
         if self.kind == "gc":
             where = f" at {self.culprit}" if self.culprit else ""
             return f"a garbage collection{where} held the process for {self.seconds:.3f} s{who}"
@@ -120,10 +124,10 @@ class Stall(Struct, frozen=True):
 
 
 class Looks:
-    """What was seen in the stall that lasts: by task and function, how long each was there. Bounded."""
+    """What was seen in the stall that lasts: by function, for how long, in which tasks. Bounded."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, str, str], dict[tuple[Place, ...], float]] = {}
+        self._seen: dict[tuple[str, str], _Function] = {}
         self._total = 0.0
 
     def clear(self) -> None:
@@ -135,26 +139,50 @@ class Looks:
         """Somebody is there, and was since the look before."""
         self._total += seconds
         place = culprit(stack)
-        key = (task, place.file, place.function) if place is not None else (task, "", "")
-        if key not in self._seen and len(self._seen) >= HOLDERS_MAX:
-            return
-        stacks = self._seen.setdefault(key, {})
-        if stack in stacks or len(stacks) < HOLDERS_MAX:
-            stacks[stack] = stacks.get(stack, 0.0) + seconds
+        key = (place.file, place.function) if place is not None else ("", "")
+        function = self._seen.get(key)
+        if function is None:
+            if len(self._seen) >= HOLDERS_MAX:
+                return
+            function = self._seen[key] = _Function()
+        function.add(task, stack, seconds)
 
     def stall(self, wall_ns: int, seconds: float, victims: int | None) -> Stall:
         """The stall that is over."""
-        holders = sorted(self._holders(), key=lambda each: -each.seconds)
-        if not holders:
+        seen = sorted(self._seen.values(), key=lambda each: -each.seconds)
+        if not seen:
             return Stall(wall_ns, seconds, (), "", victims)
-        first, rest = holders[0], holders[1 : 1 + ALSO_MAX]
+        first, rest = seen[0].holder(), seen[1 : 1 + ALSO_MAX]
         share = first.seconds / self._total if self._total > 0 else 1.0
-        also = () if share >= WHOLE else tuple(rest)
-        return Stall(wall_ns, seconds, first.stack, first.task, victims, "loop", share, also)
+        also = () if share >= WHOLE else tuple(each.holder() for each in rest)
+        tasks = seen[0].count
+        return Stall(wall_ns, seconds, first.stack, first.task, victims, "loop", share, also, tasks)
 
-    def _holders(self) -> Iterator[Holder]:
-        for (task, _, _), stacks in self._seen.items():
-            yield Holder(task, max(stacks, key=lambda stack: stacks[stack]), sum(stacks.values()))
+
+class _Function:
+    """A function that was seen."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._tasks: dict[str, dict[tuple[Place, ...], float]] = {}
+
+    @property
+    def count(self) -> int:
+        """Tasks that ran it, as far as they are told apart."""
+        return len(self._tasks)
+
+    def add(self, task: str, stack: tuple[Place, ...], seconds: float) -> None:
+        self.seconds += seconds
+        if task not in self._tasks and len(self._tasks) >= HOLDERS_MAX:
+            return
+        stacks = self._tasks.setdefault(task, {})
+        if stack in stacks or len(stacks) < HOLDERS_MAX:
+            stacks[stack] = stacks.get(stack, 0.0) + seconds
+
+    def holder(self) -> Holder:
+        """Told by the task that ran it longest, at the line where that was seen most."""
+        task, stacks = max(self._tasks.items(), key=lambda each: sum(each[1].values()))
+        return Holder(task, max(stacks, key=lambda stack: stacks[stack]), self.seconds)
 
 
 def ran(stack: tuple[Place, ...]) -> tuple[Place, ...]:
