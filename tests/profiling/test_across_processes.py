@@ -139,7 +139,7 @@ def test_resources_in_a_forked_child_are_its_own() -> None:
 
 
 def test_calls_of_a_forked_child_are_counted_in_the_child() -> None:
-    """Also of one that is forked within a step; the parent's own counts stay."""
+    """Those alone, also of one that is forked within a step; the parent's own counts stay."""
     profiler = ResponseTimeProfiler()
 
     @profiler.profile_response_time
@@ -158,8 +158,8 @@ def test_calls_of_a_forked_child_are_counted_in_the_child() -> None:
             return children.forked(child)
 
     call()
-    assert children.forked(child) == 4
-    assert forking() >= 1
+    assert children.forked(child) == 3
+    assert forking() == 3
     timings = profiler.get_profile_data().step_timings
 
     assert timings["search"].count == 1
@@ -184,7 +184,7 @@ def test_a_child_forked_while_others_time_steps_reads_its_profile() -> None:
         each.start()
     try:
         for _ in range(5):
-            assert children.forked(lambda: profiler.get_profile_data().calls) > 0
+            assert children.forked(lambda: profiler.get_profile_data().calls) == 0
     finally:
         over.set()
         for each in threads:

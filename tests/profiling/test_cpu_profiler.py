@@ -5,6 +5,8 @@ import gc
 import hashlib
 import json
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -290,3 +292,14 @@ def test_two_at_once_see_the_same(profiler: CpuProfiler) -> None:
         assert each.functions()[0].name.startswith("burn (")
         assert 0.3 < each.cpu_seconds < 0.8
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(0)", "raise SystemExit(0)"])
+def test_a_program_may_end_while_it_is_looked_at(end: str) -> None:
+    """By default the alarm's signal kills: it is let go of before Python gives it back."""
+    program = (
+        "import sys, time\nfrom slipstream.profiling import cpu_profiler\n"
+        "def burn():\n    end = time.thread_time() + 0.1\n    while time.thread_time() < end: sum(range(100))\n"
+        f"cpu_profiler.profile_cpu()\nburn()\n{end}\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

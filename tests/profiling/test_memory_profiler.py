@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,7 +262,8 @@ def test_without_a_window_it_only_reads_the_size() -> None:
     first = profiler.profile_memory()
     assert first.rss_bytes > MB
     assert (first.trend, first.growth, first.tracing_cost) == (None, (), None)
-    for _ in range(10):
+    for _ in range(20):
+        time.sleep(0.01)
         last = profiler.profile_memory()
 
     assert last.trend is not None
@@ -297,6 +299,13 @@ def test_growth_is_told_from_noise() -> None:
     assert not level.grows
     assert not step.grows
     assert trend(sizes(1, 2, 3)) is None
+
+
+def test_looks_that_came_all_at_once_make_no_trend() -> None:
+    """A hundred within a second and one an hour later: nobody knows what was in between."""
+    early = [Size(at * 10_000_000, 100 * MB + at * 1000, 0) for at in range(100)]
+
+    assert trend([*early, Size(3_600_000_000_000, 200 * MB, 0)]) is None
 
 
 def test_a_minute_is_waited_for() -> None:

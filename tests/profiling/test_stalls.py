@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -414,3 +416,13 @@ def test_a_collection_says_where_it_struck() -> None:
     assert stall.culprit.file == __file__
     assert (stall.task, stall.victims, stall.kind) == ("req_unlucky", 3, "gc")
     assert str(stall).startswith("a garbage collection at ")
+
+
+def test_a_program_may_end_while_it_is_watched() -> None:
+    """By default the alarm's signal kills: it is let go of before Python gives it back."""
+    program = (
+        "import asyncio, atexit, time\nfrom slipstream.profiling.stall_watch import StallWatch\n"
+        "async def main():\n    StallWatch().start()\n    await asyncio.sleep(0.05)\n"
+        "atexit.register(time.sleep, 0.3)\nasyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -21,10 +21,10 @@ FULL_TIMES, FULL_SECONDS = 16, 0.05
 DURATIONS_MAX = 8_192
 """Durations that wait to be worked in: with many others a quarter of the price of one by one. 330 kB."""
 KEPT_MAX = 512
-"""Traces kept whole, a uniform sample (Li's algorithm L, which draws a number only for those that are taken):
+"""Traces kept whole, a uniform sample (Vitter's reservoir; a number is drawn only for those that are taken):
 critical path and tail are told from them."""
 KEPT_SPANS_MAX = 200_000
-"""Spans they may have in all; beyond it some of them are let go, at random."""
+"""Spans they may have in all; beyond it some of them are let go, at random, and there is room for fewer."""
 SLOWEST_MAX = 10
 """The slowest are kept besides."""
 
@@ -85,15 +85,15 @@ class Collection:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.forked()
         self._random = random.Random(seed)  # noqa: S311 (a sample, no secret)
-        self._waiting: deque[Trace] = deque()
-        self.clear()
+        self.forked()
         begin_anew(self)
 
     def forked(self) -> None:
-        """In a forked child no other thread works anything in."""
+        """A forked child begins anew, and no other thread of it works anything in."""
         self._lock = threading.Lock()
+        self._waiting: deque[Trace] = deque()
+        self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -106,7 +106,7 @@ class Collection:
             self.calls = self.late = self.not_kept = 0
             self._kept_spans = self._unsettled = self._next = 0
             self._slow_ns = -1
-            self._weight = 1.0
+            self._room = KEPT_MAX
 
     def add(self, trace: Trace) -> None:
         """Take a trace whose root has ended."""
@@ -221,24 +221,24 @@ class Collection:
     def _keep(self, trace: Trace) -> None:
         """Into the sample, where it is drawn."""
         kept = self.kept
-        if len(kept) < KEPT_MAX:
+        if len(kept) < self._room:
             kept.append(trace)
-            if len(kept) == KEPT_MAX:
-                self._skip()
         elif self.calls < self._next:
             return
         else:
-            at = self._random.randrange(KEPT_MAX)
+            at = self._random.randrange(len(kept))
             self._kept_spans -= kept[at].size
             kept[at] = trace
-            self._skip()
         self._kept_spans += trace.size
         while self._kept_spans > KEPT_SPANS_MAX and len(kept) > 1:
             gone = kept.pop(self._random.randrange(len(kept)))
             self._kept_spans -= gone.size
+            self._room = len(kept)
+        if len(kept) >= self._room:
+            self._skip()
 
     def _skip(self) -> None:
-        """Draw which call is the next to be taken into the sample."""
-        self._weight *= (1.0 - self._random.random()) ** (1.0 / KEPT_MAX)
-        passed = math.log(1.0 - self._random.random()) / math.log1p(-min(self._weight, 1.0 - 1e-12))
+        """Draw which call is the next to be taken into the sample: each one with chance room / calls."""
+        share = min(self._room / self.calls, 1.0 - 1e-12)
+        passed = math.log(1.0 - self._random.random()) / math.log1p(-share)
         self._next = self.calls + 1 + math.floor(passed)

@@ -11,6 +11,7 @@ start from another thread, and while the main thread is in a call that lets othe
 """
 
 import asyncio
+import atexit
 import bisect
 import signal
 import sys
@@ -212,6 +213,11 @@ class _Alarm:
             if signal.getsignal(signal.SIGPROF) is _ring:
                 signal.setitimer(signal.ITIMER_PROF, 0.0)
 
+    def disarm(self) -> None:
+        """At the end of the program, before Python gives the signal back: by default it kills."""
+        if self._owner is not None:
+            self.leave(self._owner)
+
     def rung(self) -> None:
         """Tell whom it rings for."""
         if self._owner is not None:
@@ -223,6 +229,7 @@ def _ring(number: int, frame: FrameType | None) -> None:
 
 
 _ALARM = _Alarm()
+atexit.register(_ALARM.disarm)
 _RING_CODE = _ring.__code__
 """What stands on top of the line that ran."""
 

@@ -15,8 +15,10 @@ TREND_BLOCKS = 10
 """Parts of the known time whose mean sizes make the trend; fewer sizes make none."""
 TREND_SECONDS_MIN = 60.0
 """Before that a process is still warming up, or its allocator gives back once what it took twice."""
-_T_95 = 2.306
-"""Student's t for the differences of so many blocks, 95 %."""
+BLOCKS_MIN = 6
+"""Of the ten so many must have a size: who looks once in a while knows no trend."""
+_T_95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
+"""Student's t by degrees of freedom, 95 %."""
 _AVERAGED = 1.5
 """Differences of means of a random walk follow each other (Working 1960: by a quarter), so that their mean
 has so many times the variance of independent ones."""
@@ -109,7 +111,7 @@ class MemoryProfile(Struct, frozen=True):
 
     Attributes:
         rss_bytes, virtual_bytes, peak_bytes: of this process; the peak is of the sizes that were seen.
-        trend: None with fewer than 10 sizes.
+        trend: None with fewer than 10 sizes, or where most of the time nobody looked.
         garbage_objects: objects that the collector has not looked at yet.
         growth: by line, largest first; empty unless a window was asked for. Leaks are among them: what is
             kept on purpose, such as a cache that fills, is too.
@@ -186,15 +188,16 @@ def _row(each: Growth) -> str:
 
 
 def trend(sizes: Sequence[Size]) -> Trend | None:
-    """The growth with its 95 % interval; None for fewer than ten sizes, or all of one moment."""
-    if len(sizes) < TREND_BLOCKS:
+    """The growth with its 95 % interval; None for fewer than ten sizes, or all of a few moments."""
+    if len(sizes) < TREND_BLOCKS or sizes[-1].at_ns <= sizes[0].at_ns:
         return None
-    edges = [len(sizes) * at // TREND_BLOCKS for at in range(TREND_BLOCKS + 1)]
-    blocks = [sizes[start:end] for start, end in itertools.pairwise(edges)]
+    first_ns, span_ns = sizes[0].at_ns, sizes[-1].at_ns - sizes[0].at_ns + 1
+    groups = itertools.groupby(sizes, lambda each: (each.at_ns - first_ns) * TREND_BLOCKS // span_ns)
+    blocks = [list(group) for _, group in groups]
+    if len(blocks) < BLOCKS_MIN:
+        return None
     times = [math.fsum(each.at_ns for each in block) / len(block) / 1e9 for block in blocks]
     means = [math.fsum(each.rss_bytes for each in block) / len(block) for block in blocks]
-    if times[-1] <= times[0]:
-        return None
     slope = (means[-1] - means[0]) / (times[-1] - times[0])
     off = [
         after - before - slope * (then - at)
@@ -204,7 +207,7 @@ def trend(sizes: Sequence[Size]) -> Trend | None:
     ]
     variance = math.fsum(each * each for each in off) / (len(off) - 1)
     error = math.sqrt(_AVERAGED * variance * len(off)) / (times[-1] - times[0])
-    return Trend(slope, _T_95 * error, (sizes[-1].at_ns - sizes[0].at_ns) / 1e9)
+    return Trend(slope, _T_95[len(off) - 1] * error, (sizes[-1].at_ns - sizes[0].at_ns) / 1e9)
 
 
 def _mb(count: float) -> str:

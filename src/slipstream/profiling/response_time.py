@@ -19,6 +19,7 @@ from slipstream.core import clock
 from slipstream.core.errors import BadRequest
 from slipstream.core.steps import BEYOND, KINDS, Beyond, Span, Trace
 from slipstream.profiling.collection import Collection
+from slipstream.profiling.forks import begin_anew
 from slipstream.profiling.profile_data import ProfileData, profile_data
 from slipstream.profiling.streams import TimedAsyncGenerator, TimedGenerator, Turn, waited_for
 
@@ -57,6 +58,12 @@ class ResponseTimeProfiler:
         self._begun, self._count = itertools.count(1), 0
         self.shared: dict[Span, tuple[Step, _Opened]] = {}
         """What steps time that were entered again before they were left, as by several tasks."""
+        begin_anew(self)
+
+    def forked(self) -> None:
+        """In a forked child the calls that were under way are the parent's."""
+        self.current.set(None)
+        self.shared.clear()
 
     def profile_response_time(self, function: Callable[P, R]) -> Callable[P, R]:
         """Time every call of a function: plain, async, generator or async generator.

@@ -13,6 +13,7 @@ ended the process with a segmentation fault after a few dumps (docs/decisions/00
 """
 
 import asyncio
+import atexit
 import contextlib
 import signal
 import sys
@@ -97,6 +98,7 @@ class StallWatch:
             self._over = None
         if self._alarm is not None:
             self._unwind()
+            atexit.unregister(self._unwind)
             if signal.getsignal(signal.SIGALRM) is self._alarm:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
         self._alarm = None
@@ -180,6 +182,7 @@ class StallWatch:
         self._alarm = self._ring  # once: each time that a method is asked for it is another object
         signal.signal(signal.SIGALRM, self._alarm)
         signal.siginterrupt(signal.SIGALRM, False)
+        atexit.register(self._unwind)  # a program that ends without `stop` would be killed by the signal
         return True
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
