@@ -12,16 +12,22 @@ BAR_WIDTH = 40
 ROWS_MAX = 40
 
 
+def shortened(text: str, width: int) -> str:
+    """Not wider than that: a longer one loses its middle, for its begin and its end say most."""
+    if len(text) <= width:
+        return text
+    left = (width - 1) // 2
+    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
+
+
 def waterfall(trace: Trace) -> str:
     """One call, span by span, each a bar where its time lies."""
     root = trace.root
     lines = [f"{root.name}  {_ms(root.duration_ns / MS)}{_failure(root)}"]
     for span in itertools.islice(trace.spans(), 1, None):
         bar = _bar(span.start_ns - root.start_ns, span.duration_ns, root.duration_ns)
-        name = "  " * span.depth + span.name
-        lines.append(
-            f"{name[:NAME_WIDTH]:<{NAME_WIDTH}} {_ms(span.duration_ns / MS):>9} |{bar}|{_failure(span)}"
-        )
+        name = shortened("  " * span.depth + span.name, NAME_WIDTH)
+        lines.append(f"{name:<{NAME_WIDTH}} {_ms(span.duration_ns / MS):>9} |{bar}|{_failure(span)}")
         if len(lines) > ROWS_MAX:
             lines.append(f"… {trace.size - ROWS_MAX} more")
             break
@@ -55,7 +61,7 @@ def _row(name: str, timing: StepTiming, tail: float | None) -> str:
         for value in (float(timing), timing.self_ms, timing.mean, timing.p50, timing.p95, timing.max)
     ]
     cells.append("" if tail is None else f"{tail:.0%}")
-    return f"{name[:NAME_WIDTH]:<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
+    return f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
 
 
 def tree_lines(nodes: tuple[CallNode, ...], depth: int = 0) -> Iterator[str]:
@@ -63,7 +69,7 @@ def tree_lines(nodes: tuple[CallNode, ...], depth: int = 0) -> Iterator[str]:
     for node in nodes:
         name = "  " * depth + node.name
         cells = (str(node.count), _ms(node.total_ms), _ms(node.self_ms))
-        yield f"{name[:NAME_WIDTH]:<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
+        yield f"{shortened(name, NAME_WIDTH):<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
         yield from tree_lines(node.children, depth + 1)
 
 
