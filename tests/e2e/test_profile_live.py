@@ -141,7 +141,8 @@ def test_a_burner_is_named_by_the_cpu_profile(either: Serving, tmp_path: Path) -
         told = run(either, "cpu", "--seconds", "2", "--speedscope", str(flame), "--collapsed", str(stacks))
     first = told.splitlines()[2]
 
-    assert first.startswith("burn_in_python (e2e/planted_server.py)")
+    assert first.startswith("burn_in_python  ")
+    assert "  e2e/planted_server.py:" in first
     assert float(first.split()[-2].rstrip("%")) > 50
     assert f"planted_server.py:{line_of('burner')}" in told
     assert any(
@@ -174,7 +175,9 @@ def test_a_holder_is_named_by_the_cpu_profile(either: Serving) -> None:
     with Asking(either, "planted holder", max_tokens=SHORT):
         told = run(either, "cpu", "--seconds", "3")
 
-    assert told.splitlines()[2].startswith("hold_the_lock (e2e/planted_server.py)")
+    first = told.splitlines()[2]
+    assert first.startswith("hold_the_lock  ")
+    assert "  e2e/planted_server.py:" in first
     assert f"planted_server.py:{line_of('holder')}" in told
 
 

@@ -9,7 +9,7 @@ from slipstream.monitoring.admin import understood
 from slipstream.profiling.cpu_profile import CpuProfile
 from slipstream.profiling.packed import together, unpack
 from slipstream.profiling.recorded import StepsReport
-from slipstream.profiling.rendering import waterfall
+from slipstream.profiling.rendering import shortened, waterfall
 from slipstream.server.profile_desk import ServerProfile, StallList
 
 NAME_WIDTH = 36
@@ -53,7 +53,7 @@ def _steps_lines(report: StepsReport) -> Iterator[str]:
         times = (row.mean_ms, row.p50_ms or None, row.p95_ms or None, row.max_ms or None)
         shares = (row.share, row.tail_variance, row.tail_gap)
         cells = [str(row.count), *map(_ms, times), *(f"{share:.0%}" for share in shares)]
-        yield f"{row.step[:NAME_WIDTH]:<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
+        yield f"{shortened(row.step, NAME_WIDTH):<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
     yield ""
     yield "time: share of the whole. tail, gap: part in what makes slow requests slow. Each adds up to 100 %."
     if report.waits:

@@ -1,12 +1,20 @@
 """What a CPU profiler saw: stacks and the CPU time spent in each, for people and for flame graph tools."""
 
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
 
+from slipstream.profiling.rendering import shortened
+
 ROWS_MAX = 20
-_NAME_WIDTH = 44
+LINES_MAX = 5
+WIDTH = 100
+"""Columns of a table where no terminal says how many it has."""
+_WIDTHS = 80, 160
+_FUNCTION_WANTED, _FUNCTION_MIN = 24, 12
+_CELLS = 2 * 8
 
 
 class Frame(Struct, frozen=True):
@@ -17,7 +25,12 @@ class Frame(Struct, frozen=True):
     line: int
 
     def __str__(self) -> str:
-        return f"{self.function} ({self.short_file}:{self.line})" if self.file else self.function
+        return f"{self.function} ({self.place})" if self.file else self.function
+
+    @property
+    def place(self) -> str:
+        """File and line; empty where it has no file."""
+        return f"{self.short_file}:{self.line}" if self.file else ""
 
     @property
     def short_file(self) -> str:
@@ -34,11 +47,18 @@ class Sample(Struct, frozen=True):
 
 
 class Spot(Struct, frozen=True):
-    """A place in the code: CPU seconds in it alone, and with all that it called."""
+    """A place in the code: CPU seconds in it alone, and with all that it called.
+
+    Attributes:
+        function: its function alone.
+        place: file and line; of a whole function the line in which most of its time went.
+    """
 
     name: str
     self_seconds: float
     total_seconds: float
+    function: str
+    place: str
 
 
 class CpuProfile(Struct, frozen=True):
@@ -114,17 +134,23 @@ class CpuProfile(Struct, frozen=True):
         )
 
     def __str__(self) -> str:
+        return self.table(shutil.get_terminal_size((WIDTH, 24)).columns)
+
+    def table(self, width: int = WIDTH) -> str:
+        """Functions and lines in so many columns, 80 to 160; of a long row the function is cut."""
         if not self.looks:
             return "nothing sampled yet"
         share = self.cpu_seconds / self.seconds if self.seconds else 0.0
         used = f"CPU {self.cpu_seconds:.3f} s in {self.seconds:.2f} s ({share:.0%} of a core)"
-        lines = [
-            f"{used}; {self._cost()}",
-            f"{'function':<{_NAME_WIDTH}}{'self':>10}{'total':>10}",
-        ]
-        lines.extend(_rows(self.functions(), self.cpu_seconds))
-        lines.append(f"{'line':<{_NAME_WIDTH}}")
-        lines.extend(_rows(self.lines()[:5], self.cpu_seconds))
+        spots = self.functions()[:ROWS_MAX], self.lines()[:LINES_MAX]
+        room = _room([spot for group in spots for spot in group], width)
+        whole = max(self.cpu_seconds, 1e-9)
+        lines = [f"{used}; {self._cost()}"]
+        for head, group in zip(("function", "line"), spots, strict=True):
+            lines.append(_row(head, room, "self", "total"))
+            for spot in group:
+                own, total = spot.self_seconds / whole, spot.total_seconds / whole
+                lines.append(_row(_label(spot, room), room, f"{own:.1%}", f"{total:.1%}"))
         return "\n".join(lines)
 
     def _cost(self) -> str:
@@ -138,20 +164,41 @@ class CpuProfile(Struct, frozen=True):
     def _spots(self, name_of: Callable[[Frame], str]) -> list[Spot]:
         own: dict[str, int] = {}
         total: dict[str, int] = {}
+        frames: dict[str, dict[Frame, int]] = {}
         for sample in self.samples:
             if not sample.stack:
                 continue
             for name in {name_of(frame) for frame in sample.stack}:  # once, also where it called itself
                 total[name] = total.get(name, 0) + sample.cpu_ns
+            for frame in set(sample.stack):
+                times = frames.setdefault(name_of(frame), {})
+                times[frame] = times.get(frame, 0) + sample.cpu_ns
             last = name_of(sample.stack[-1])
             own[last] = own.get(last, 0) + sample.cpu_ns
         ranked = sorted(total, key=lambda name: (-own.get(name, 0), -total[name], name))
-        return [Spot(name, own.get(name, 0) / 1e9, total[name] / 1e9) for name in ranked]
+        return [_spot(name, own.get(name, 0), total[name], frames[name]) for name in ranked]
 
 
-def _rows(spots: Iterable[Spot], whole: float) -> list[str]:
-    rows = []
-    for spot in list(spots)[:ROWS_MAX]:
-        own, total = (f"{each / max(whole, 1e-9):.1%}" for each in (spot.self_seconds, spot.total_seconds))
-        rows.append(f"{spot.name[:_NAME_WIDTH]:<{_NAME_WIDTH}}{own:>10}{total:>10}")
-    return rows
+def _spot(name: str, own_ns: int, total_ns: int, frames: dict[Frame, int]) -> Spot:
+    frame = max(frames, key=lambda each: (frames[each], -each.line))
+    return Spot(name, own_ns / 1e9, total_ns / 1e9, frame.function, frame.place)
+
+
+def _room(spots: Sequence[Spot], width: int) -> int:
+    """Columns for function and place: what the longest need, and not more than there are."""
+    low, high = _WIDTHS
+    needed = max((len(spot.function) + 2 + len(spot.place) for spot in spots), default=0)
+    return min(max(needed, low - _CELLS), min(max(width, low), high) - _CELLS)
+
+
+def _label(spot: Spot, room: int) -> str:
+    """The function on the left, file and line on the right: of these only the folder may go."""
+    place = spot.place
+    if len(place) > room - 2 - min(len(spot.function), _FUNCTION_WANTED):
+        place = "…/" + place.rpartition("/")[2]
+    function = shortened(spot.function, max(room - 2 - len(place), _FUNCTION_MIN))
+    return f"{function}  {place:>{room - len(function) - 2}}"
+
+
+def _row(label: str, room: int, own: str, total: str) -> str:
+    return f"{label:<{room}}{own:>8}{total:>8}"

@@ -13,6 +13,7 @@ from slipstream.profiling.step_timing import MS, Bottleneck, StepTiming
 from slipstream.profiling.tail import TailShare, Verdict, tail_shares, verdict
 
 OWN = " (own time)"
+NOT_SAID = "not said"
 
 
 class CriticalStep(Struct, frozen=True):
@@ -65,6 +66,12 @@ class ProfileData(Struct, frozen=True):
         lines.append(f"Bottleneck: {named}: {self.reason}")
         if self.not_kept or self.late:
             lines.append(f"{self.not_kept} steps are only in the sums; {self.late} outlived their call.")
+        if any(node.children for node in self.tree):
+            path = [(each.step, each.mean_ms, each.share) for each in self.critical_path]
+            lines += ["", *rendering.path_lines(path, self.sampled)]
+            if self.waits.keys() - {NOT_SAID}:
+                lines.append(rendering.waits_line(self.waits))
+            lines += ["", *rendering.tree_lines(self.tree)]
         return "\n".join(lines)
 
 
@@ -121,6 +128,7 @@ def _shares(paths: list[dict[str, int]]) -> dict[str, float]:
     sums: dict[str, int] = {}
     for path in paths:
         for kind, duration_ns in path.items():
-            sums[kind or "not said"] = sums.get(kind or "not said", 0) + duration_ns
+            said = kind or NOT_SAID
+            sums[said] = sums.get(said, 0) + duration_ns
     whole = sum(sums.values()) or 1
     return {kind: total / whole for kind, total in sorted(sums.items(), key=lambda each: -each[1])}
