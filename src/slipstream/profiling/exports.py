@@ -13,6 +13,7 @@ import msgspec
 from slipstream.core import clock
 from slipstream.core.steps import NO_ROOM, Span, Trace
 from slipstream.profiling.critical_path import covered_beyond_ns, own_time_ns
+from slipstream.profiling.recorded import RecordedTrace
 
 SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 
@@ -76,11 +77,13 @@ def to_chrome_trace(traces: Iterable[Trace]) -> bytes:
 def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
     """OTLP/JSON, as a collector takes it at `/v1/traces`: a trace each, with ids made now.
 
-    Times are those of the wall clock as it stands to the monotonic one now.
+    Times of a recorded trace are its record's; of others, those of the wall clock as it stands to the
+    monotonic one now.
     """
-    to_wall_ns = clock.wall_ns() - clock.monotonic_ns()
+    clocks_apart_ns = clock.wall_ns() - clock.monotonic_ns()
     spans: list[dict[str, Any]] = []
     for trace in traces:
+        to_wall_ns = trace.to_wall_ns if isinstance(trace, RecordedTrace) else clocks_apart_ns
         trace_id = secrets.token_hex(16)
         ids: dict[int, str] = {}
         for span, parent in _with_parents(trace.root):

@@ -93,13 +93,27 @@ class StepsReport(Struct, frozen=True):
     slowest: tuple[SlowRequest, ...] = ()
 
 
-def trace_of(record: Record) -> Trace:
+class RecordedTrace(Trace):
+    """The trace of a record: its times are on no clock of this process.
+
+    Attributes:
+        to_wall_ns: what to add to one of them for nanoseconds since 1970.
+    """
+
+    __slots__ = ("to_wall_ns",)
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.route or "request")
+        self.to_wall_ns = record.arrived_wall_ns - _FIRST_NS
+
+
+def trace_of(record: Record) -> RecordedTrace:
     """The trace of a closed record; its times begin at the request's arrival."""
-    trace = Trace(record.route or "request")
+    trace = RecordedTrace(record)
     root = trace.root
     root.start_ns, root.end_ns = _FIRST_NS, _FIRST_NS + max(0, record.duration_ns)
     if record.first_token_ns is not None:
-        root.first_ns = _FIRST_NS + record.first_token_ns
+        root.first_ns = min(_FIRST_NS + max(0, record.first_token_ns), root.end_ns)
     root.error = record.error_type
     open_spans = [root]
     for step in sorted(record.steps, key=lambda each: (each.start_ns, -each.duration_ns)):
