@@ -1,6 +1,6 @@
 """Traces in the formats of other tools: speedscope, Chrome and Perfetto, collapsed stacks, OpenTelemetry.
 
-Formats: speedscope's file-format-schema (evented profiles), Chrome's Trace Event Format ("X" events),
+Formats: speedscope's file-format-schema (evented profiles), Chrome's Trace Event Format ("X", "i" events),
 Brendan Gregg's collapsed stacks (a stack and its own microseconds a line), OTLP/JSON.
 """
 
@@ -16,6 +16,8 @@ from slipstream.profiling.critical_path import covered_beyond_ns, own_time_ns
 from slipstream.profiling.recorded import RecordedTrace
 
 SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
+FIRST_ITEM = "first item"
+"""What the arrival of a stream's first item is called; speedscope and collapsed stacks know no moments."""
 
 
 def to_speedscope(traces: Iterable[Trace], name: str = "slipstream") -> bytes:
@@ -70,6 +72,9 @@ def to_chrome_trace(traces: Iterable[Trace]) -> bytes:
                     "args": {"error": span.error} if span.error else {},
                 }
             )
+            if span.first_ns:
+                at = (span.first_ns - base_ns) / 1e3
+                events.append({"ph": "i", "s": "t", "name": FIRST_ITEM, "pid": number, "tid": lane, "ts": at})
         events.append({"ph": "M", "name": "process_name", "pid": number, "args": {"name": trace.root.name}})
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ms"})
 
@@ -97,6 +102,7 @@ def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
                     "kind": 1,
                     "startTimeUnixNano": str(span.start_ns + to_wall_ns),
                     "endTimeUnixNano": str(span.end_ns + to_wall_ns),
+                    "events": _events(span, to_wall_ns),
                     "attributes": [_attribute("slipstream.kind", span.kind)] if span.kind else [],
                     "status": {"code": 2, "message": span.error} if span.error else {},
                 }
@@ -104,6 +110,10 @@ def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
     resource = {"attributes": [_attribute("service.name", service)]}
     scopes = [{"scope": {"name": "slipstream"}, "spans": spans}]
     return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]})
+
+
+def _events(span: Span, to_wall_ns: int) -> list[dict[str, Any]]:
+    return [{"timeUnixNano": str(span.first_ns + to_wall_ns), "name": FIRST_ITEM}] if span.first_ns else []
 
 
 def _attribute(key: str, value: str) -> dict[str, Any]:
