@@ -11,7 +11,8 @@ from msgspec import Struct
 from slipstream.core.record import Record, Step
 from slipstream.core.steps import KINDS, Span, Trace
 from slipstream.profiling.collection import Collection
-from slipstream.profiling.profile_data import ProfileData, profile_data
+from slipstream.profiling.critical_path import own_time_ns
+from slipstream.profiling.profile_data import OWN, ProfileData, profile_data
 from slipstream.profiling.step_timing import MS
 
 SLOWEST_MAX = 10
@@ -126,19 +127,44 @@ def trace_of(record: Record) -> RecordedTrace:
     return trace
 
 
-def steps_data(records: Iterable[Record]) -> ProfileData:
-    """What a profiler would have found out, had these requests been its calls."""
-    collection = Collection()
-    for record in records:
-        collection.add(trace_of(record))
-    collection.settle()
-    return profile_data(collection)
+class OwnTimes:
+    """What requests spend outside of every step, by route: how many they are, and nanoseconds in all."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def add(self, root: Span) -> None:
+        """One more request."""
+        name = root.name + OWN if root.children else root.name
+        count, total_ns = self._sums.get(name, (0, 0))
+        self._sums[name] = count + 1, total_ns + own_time_ns(root)
+
+    def rows(self, data: ProfileData) -> list[StepRow]:
+        """Without them the shares would not add up; those are of the sample, as the shares of steps."""
+        tails = {each.step: each for each in data.tail}
+        shares = {each.step: each.share for each in data.critical_path}
+        rows = []
+        for name, (count, total_ns) in sorted(self._sums.items(), key=lambda each: -each[1][1]):
+            share = shares.get(name, 0.0)
+            if name in data.step_timings or not (total_ns or share):
+                continue
+            tail, total_ms = tails.get(name), total_ns / MS
+            variance, gap = (tail.variance, tail.gap) if tail is not None else (0.0, 0.0)
+            mean_ms = total_ms / count
+            rows.append(StepRow(name, count, total_ms, mean_ms, 0.0, 0.0, 0.0, share, variance, gap))
+        return rows
 
 
 def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport:
     """The table of the steps of these requests, all routes together."""
     records = list(records)
-    data = steps_data(records)
+    collection, owns = Collection(), OwnTimes()
+    for record in records:
+        trace = trace_of(record)
+        owns.add(trace.root)
+        collection.add(trace)  # which lets go of what it does not keep
+    collection.settle()
+    data = profile_data(collection)
     durations = sorted(record.duration_ns / MS for record in records)
     shares = {each.step: each.share for each in data.critical_path}
     rows = []
@@ -158,7 +184,7 @@ def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport
         cut,
         _quantile(durations, 0.5),
         _quantile(durations, 0.95),
-        (*rows, *_own_rows(data)),
+        (*rows, *owns.rows(data)),
         str(data.bottleneck or ""),
         data.reason,
         dict(data.waits),
@@ -170,24 +196,6 @@ def _slow(record: Record) -> SlowRequest:
     model = record.model or record.model_asked or ""
     at = record.arrived_wall_ns / 1e9
     return SlowRequest(record.id, at, record.duration_ns / MS, model, record.outcome)
-
-
-def _own_rows(data: ProfileData) -> list[StepRow]:
-    """What requests spend outside of every step: without it the shares would not add up."""
-    tails = {each.step: each for each in data.tail}
-    rows = []
-    for each in data.critical_path:
-        if each.step in data.step_timings:
-            continue
-        tail = tails[each.step]
-        total = each.mean_ms * data.sampled
-        rows.append(
-            StepRow(
-                each.step, data.sampled, total, each.mean_ms, 0.0, 0.0, 0.0,
-                each.share, tail.variance, tail.gap,
-            )
-        )  # fmt: skip
-    return rows
 
 
 def _times(step: Step, root: Span) -> tuple[int, int]:
