@@ -14,6 +14,7 @@ from slipstream.profiling.collection import Collection
 from slipstream.profiling.critical_path import own_time_ns
 from slipstream.profiling.profile_data import OWN, ProfileData, profile_data
 from slipstream.profiling.step_timing import MS
+from slipstream.profiling.waits import Surroundings, Waits
 
 SLOWEST_MAX = 10
 """Requests that are named in a report, the slowest ones."""
@@ -79,8 +80,10 @@ class StepsReport(Struct, frozen=True):
         cut: whether there were more in the range than were looked at.
         p50_ms, p95_ms: of the whole requests, None where there is none.
         bottleneck: the step that explains the p95, empty where none stands out; `reason` says why.
-        waits: shares of the critical path by what was waited for.
+        waits: shares of the critical path of all requests by what was waited for; they add up to one.
         slowest: the slowest requests, slowest first.
+        unplaced: requests of which it is not known which process served them, or whose stalls are not known
+            any more: waiting for its loop is not told from what their steps say.
     """
 
     requests: int
@@ -92,6 +95,7 @@ class StepsReport(Struct, frozen=True):
     reason: str
     waits: dict[str, float]
     slowest: tuple[SlowRequest, ...] = ()
+    unplaced: int = 0
 
 
 class RecordedTrace(Trace):
@@ -155,13 +159,23 @@ class OwnTimes:
         return rows
 
 
-def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport:
-    """The table of the steps of these requests, all routes together."""
+def steps_report(
+    records: Iterable[Record], *, cut: bool = False, surroundings: Surroundings | None = None
+) -> StepsReport:
+    """The table of the steps of these requests, all routes together.
+
+    Args:
+        records: closed ones.
+        cut: whether there were more.
+        surroundings: what is known of the server they ran in; None: nothing.
+    """
     records = list(records)
+    waits = Waits(surroundings or Surroundings())
     collection, owns = Collection(), OwnTimes()
     for record in records:
         trace = trace_of(record)
         owns.add(trace.root)
+        waits.add(record, trace.root, trace.to_wall_ns)
         collection.add(trace)  # which lets go of what it does not keep
     collection.settle()
     data = profile_data(collection)
@@ -187,8 +201,9 @@ def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport
         (*rows, *owns.rows(data)),
         str(data.bottleneck or ""),
         data.reason,
-        dict(data.waits),
+        waits.shares(),
         tuple(map(_slow, heapq.nlargest(SLOWEST_MAX, records, key=lambda record: record.duration_ns))),
+        waits.unplaced,
     )
 
 
