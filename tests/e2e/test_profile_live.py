@@ -233,6 +233,33 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert report["bottleneck"] == "read"  # of these alone: whom the burner delayed before waited elsewhere
 
 
+def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:
+    """What an upstream took no longer than ever to do is not said to be waiting for it."""
+    began = time.time()
+    with Asking(planted, "Hello"), Asking(planted, "Hello again"), Asking(planted, "Hello there"):
+        for _ in range(4):
+            planted.ask("planted burner")
+            time.sleep(0.1)
+    stalls(planted, "burn_in_python")
+    deadline = time.monotonic() + 20
+    while True:  # until none more is written
+        report = planted.json(f"/_slipstream/steps?from={began}")
+        time.sleep(0.5)
+        if planted.json(f"/_slipstream/steps?from={began}")["requests"] == report["requests"]:
+            break
+        assert time.monotonic() < deadline, report
+    records = planted.json("/_slipstream/requests?limit=500")["data"]
+    taken = [each["duration_ns"] for each in records if each["arrived_wall_ns"] >= began * 1e9]
+    usual_ns = sorted(taken)[len(taken) // 2]
+    burnt_ns = sum(sorted(taken)[-4:])  # the burners'; of the others, what was beyond the usual was waiting
+    beyond_ns = sum(each - usual_ns for each in taken if each > 3 * usual_ns) - burnt_ns
+
+    assert report["requests"] == len(taken)
+    assert report["unplaced"] == 0
+    assert sum(report["waits"].values()) == pytest.approx(1.0)
+    assert report["waits"]["loop"] == pytest.approx(beyond_ns / sum(taken), rel=0.25)
+
+
 def test_every_part_has_a_row(planted: Serving) -> None:
     """Resources, event loops, record queue and writer, and the alerts' outbox are in one table."""
     deadline = time.monotonic() + 20
