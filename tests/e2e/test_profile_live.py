@@ -1,10 +1,14 @@
 """Faults planted in a running server are found by name: burner, lock holder and leak, by file and line."""
 
+import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -231,6 +235,47 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert "\nSlowest (`slipstream profile request ID`): req_" in table
     assert report["slowest"][0]["id"] == slow["id"]
     assert report["bottleneck"] == "read"  # of these alone: whom the burner delayed before waited elsewhere
+
+
+@pytest.mark.parametrize("what", ["cpu", "memory"])
+def test_whoever_leaves_frees_the_profiler(planted: Serving, what: str) -> None:
+    """A command that is interrupted leaves nothing running: the next one begins at once, in every process."""
+    command = begun(planted, what)
+    deadline = time.monotonic() + 60
+    while post(planted, what)[0] != 409:  # until the command's own runs
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        if command.poll() is not None:  # it came while this one looked
+            command = begun(planted, what)
+    command.send_signal(signal.SIGINT)
+    command.wait(20)
+    interrupted = time.monotonic()
+    while (answer := post(planted, what))[0] == 409:
+        assert time.monotonic() < interrupted + 10, answer
+        time.sleep(0.05)
+
+    assert answer[0] == 200, answer
+    assert [each["error"] for each in answer[1]["processes"]] == ["", ""]
+
+
+def begun(server: Serving, what: str) -> subprocess.Popen[bytes]:
+    """The command, which looks for longer than anybody waits here."""
+    asked = [sys.executable, "-m", "slipstream", "profile", what, "--seconds", "50"]
+    return subprocess.Popen(asked, env=server.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def post(server: Serving, what: str) -> tuple[int, dict[str, Any]]:
+    """Ask for a short profile; status and answer."""
+    request = urllib.request.Request(
+        server.url + "/_slipstream/profile",
+        msgspec.json.encode({"what": what, "seconds": 0.05}),
+        {"content-type": "application/json", "authorization": f"Bearer {server.token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, msgspec.json.decode(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, {}
 
 
 def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:

@@ -21,7 +21,7 @@ from slipstream.profiling.packed import PackedProfile
 from slipstream.profiling.recorded import StepsReport, steps_report
 from slipstream.profiling.stalls import Place, Stall
 from slipstream.server.loop_book import LoopBook
-from slipstream.server.messages import Profile, Profiled
+from slipstream.server.messages import Profile, Profiled, Unwanted
 from slipstream.server.recording import Recorder
 from slipstream.server.self_profile import looked
 from slipstream.server.slots import Slot, SlotState
@@ -196,7 +196,7 @@ class ProfileDesk:
         return self._last.get(what)
 
     async def profile(self, what: What, seconds: float, *, by: By | None = None) -> ServerProfile:
-        """Let every process look at itself for so long; one profile at a time.
+        """Let every process look at itself for so long; one profile at a time. Cancelled, none looks further.
 
         Args:
             what: stacks or allocations.
@@ -239,9 +239,14 @@ class ProfileDesk:
         self._waiting = {f"worker {slot.index}": loop.create_future() for slot in asked}
         for slot in asked:
             slot.tell(order)
-        own = await looked(order)
-        if self._waiting:
-            await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS[what])
+        try:
+            own = await looked(order)
+            if self._waiting:
+                await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS[what])
+        finally:  # whoever asked has left, or a process is late
+            for slot, answer in zip(asked, self._waiting.values(), strict=True):
+                if not answer.done():
+                    slot.tell(Unwanted(order.number))
         processes = [
             answer.result() if answer.done() else ProcessProfile(process, 0, error="it did not answer")
             for process, answer in self._waiting.items()
