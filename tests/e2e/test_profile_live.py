@@ -1,10 +1,14 @@
 """Faults planted in a running server are found by name: burner, lock holder and leak, by file and line."""
 
+import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -234,6 +238,74 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert "\nSlowest (`slipstream profile request ID`): req_" in table
     assert report["slowest"][0]["id"] == slow["id"]
     assert report["bottleneck"] == "read"  # of these alone: whom the burner delayed before waited elsewhere
+
+
+@pytest.mark.parametrize("what", ["cpu", "memory"])
+def test_whoever_leaves_frees_the_profiler(planted: Serving, what: str) -> None:
+    """A command that is interrupted leaves nothing running: the next one begins at once, in every process."""
+    command = begun(planted, what)
+    deadline = time.monotonic() + 60
+    while post(planted, what)[0] != 409:  # until the command's own runs
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+        if command.poll() is not None:  # it came while this one looked
+            command = begun(planted, what)
+    command.send_signal(signal.SIGINT)
+    command.wait(20)
+    interrupted = time.monotonic()
+    while (answer := post(planted, what))[0] == 409:
+        assert time.monotonic() < interrupted + 10, answer
+        time.sleep(0.05)
+
+    assert answer[0] == 200, answer
+    assert [each["error"] for each in answer[1]["processes"]] == ["", ""]
+
+
+def begun(server: Serving, what: str) -> subprocess.Popen[bytes]:
+    """The command, which looks for longer than anybody waits here."""
+    asked = [sys.executable, "-m", "slipstream", "profile", what, "--seconds", "50"]
+    return subprocess.Popen(asked, env=server.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def post(server: Serving, what: str) -> tuple[int, dict[str, Any]]:
+    """Ask for a short profile; status and answer."""
+    request = urllib.request.Request(
+        server.url + "/_slipstream/profile",
+        msgspec.json.encode({"what": what, "seconds": 0.05}),
+        {"content-type": "application/json", "authorization": f"Bearer {server.token}"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, msgspec.json.decode(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, {}
+
+
+def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:
+    """What an upstream took no longer than ever to do is not said to be waiting for it."""
+    began = time.time()
+    with Asking(planted, "Hello"), Asking(planted, "Hello again"), Asking(planted, "Hello there"):
+        for _ in range(4):
+            planted.ask("planted burner")
+            time.sleep(0.1)
+    stalls(planted, "burn_in_python")
+    deadline = time.monotonic() + 20
+    while True:  # until none more is written
+        report = planted.json(f"/_slipstream/steps?from={began}")
+        time.sleep(0.5)
+        if planted.json(f"/_slipstream/steps?from={began}")["requests"] == report["requests"]:
+            break
+        assert time.monotonic() < deadline, report
+    records = planted.json("/_slipstream/requests?limit=500")["data"]
+    taken = [each["duration_ns"] for each in records if each["arrived_wall_ns"] >= began * 1e9]
+    usual_ns = sorted(taken)[len(taken) // 2]
+    burnt_ns = sum(sorted(taken)[-4:])  # the burners'; of the others, what was beyond the usual was waiting
+    beyond_ns = sum(each - usual_ns for each in taken if each > 3 * usual_ns) - burnt_ns
+
+    assert report["requests"] == len(taken)
+    assert report["unplaced"] == 0
+    assert sum(report["waits"].values()) == pytest.approx(1.0)
+    assert report["waits"]["loop"] == pytest.approx(beyond_ns / sum(taken), rel=0.25)
 
 
 def test_every_part_has_a_row(planted: Serving) -> None:

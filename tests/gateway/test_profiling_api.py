@@ -66,9 +66,10 @@ def ask(
     app = Starlette(routes=profiling_routes(desk or Desk()), exception_handlers={SlipstreamError: _refuse})
     path, _, query = target.partition("?")
     sent: list[dict[str, object]] = []
+    coming: list[dict[str, object]] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body, "more_body": False}
+        return coming.pop() if coming else await asyncio.Future()  # it stays, and says nothing more
 
     async def send(message: dict[str, object]) -> None:
         sent.append(message)

@@ -84,3 +84,33 @@ def test_without_requests_there_is_no_table() -> None:
 
     assert (report.requests, report.rows, report.bottleneck, report.p50_ms) == (0, (), "", None)
     assert report.reason == "nothing recorded"
+
+
+def with_route(number: int, route: str, own_ms: int) -> Record:
+    """A request that is in one step for 50 ms and in none for `own_ms`."""
+    step = Step("open", 0, 50 * MS)
+    return Record(id=f"req_{number}", route=route, duration_ns=(50 + own_ms) * MS, steps=[step])
+
+
+def test_own_time_is_that_of_all_requests() -> None:
+    """More than a sample holds, of two routes: each row has its own requests and all their time."""
+    chats = [with_route(at, "chat/completions", 49) for at in range(1_600)]
+    others = [with_route(at, "embeddings", 10) for at in range(400)]
+    report = steps_report([*chats, *others])
+    rows = {row.step: (row.count, row.total_ms, row.mean_ms) for row in report.rows}
+
+    assert rows == {
+        "open": (2_000, 100_000.0, 50.0),
+        "chat/completions (own time)": (1_600, 78_400.0, 49.0),
+        "embeddings (own time)": (400, 4_000.0, 10.0),
+    }
+    assert sum(row.share for row in report.rows) == pytest.approx(1.0)
+
+
+def test_a_route_that_no_sample_holds_has_its_row() -> None:
+    """One request in three thousand: it is counted, though shares are told of others."""
+    rare = with_route(0, "rerank", 7)
+    report = steps_report([with_route(at, "chat/completions", 1) for at in range(3_000)] + [rare])
+    rows = {row.step: row for row in report.rows}
+
+    assert (rows["rerank (own time)"].count, rows["rerank (own time)"].total_ms) == (1, 7.0)

@@ -18,7 +18,7 @@ from slipstream.core.use import USE, UseRow
 from slipstream.monitoring.use_rows import ResourceRows
 from slipstream.profiling.stalls import Place, Stall
 from slipstream.server.messages import Profile, Profiled
-from slipstream.server.profile_desk import RATE_SECONDS, RATE_SECONDS_MAX, ProcessProfile, ProfileDesk
+from slipstream.server.profile_desk import RATE_SECONDS, RATE_SECONDS_MAX, ProcessProfile, ProfileDesk, What
 from slipstream.server.recording import Recorder
 from slipstream.server.self_profile import BUSY, SelfProfile
 from slipstream.store.records import RecordFilter
@@ -81,6 +81,22 @@ def test_one_profile_at_a_time(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_whoever_leaves_frees_the_desk(tmp_path: Path) -> None:
+    """The next one may begin at once, and the profile that nobody waited for is not the last one."""
+
+    async def main() -> None:
+        told = desk(tmp_path)
+        left = asyncio.create_task(told.profile("cpu", 50.0))
+        await asyncio.sleep(0.05)
+        left.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await left
+        assert told.last("cpu") is None
+        assert (await told.profile("cpu", 0.05)).processes[0].error == ""
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("seconds", [0.0, -1.0, 61.0, float("nan"), float("inf")])
 def test_a_profile_without_an_end_is_refused(tmp_path: Path, seconds: float) -> None:
     """The bound of the settings holds."""
@@ -116,6 +132,40 @@ def test_a_process_looks_at_itself_once_at_a_time() -> None:
     assert (refused.number, refused.error) == (2, BUSY)
     assert (looked.number, looked.error) == (1, "")
     assert looked.cpu is not None
+
+
+@pytest.mark.parametrize("what", ["cpu", "memory"])
+def test_a_look_that_nobody_wants_ends(what: What) -> None:
+    """It gives no answer, and the next one is no second one: it begins when the first has ended."""
+
+    async def main() -> list[Profiled]:
+        told: asyncio.Queue[Profiled] = asyncio.Queue()
+        own = SelfProfile(lambda answer: told.put_nowait(answer) is None)
+        own.begin(Profile(1, what, 50.0, 100, 100, "tracemalloc"))
+        await asyncio.sleep(0.2)
+        own.end(1)
+        own.begin(Profile(2, what, 0.1, 100, 100, "tracemalloc"))
+        first = await asyncio.wait_for(told.get(), 20)
+        return [first, *(told.get_nowait() for _ in range(told.qsize()))]
+
+    (answer,) = asyncio.run(main())
+
+    assert (answer.number, answer.error) == (2, "")
+
+
+def test_a_look_that_is_wanted_goes_on() -> None:
+    """An older one is not wanted any more; it is over already."""
+
+    async def main() -> Profiled:
+        told: asyncio.Queue[Profiled] = asyncio.Queue()
+        own = SelfProfile(lambda answer: told.put_nowait(answer) is None)
+        own.begin(Profile(2, "cpu", 0.1, 100, 100))
+        own.end(1)
+        return await asyncio.wait_for(told.get(), 20)
+
+    answer = asyncio.run(main())
+
+    assert (answer.number, answer.error) == (2, "")
 
 
 def test_the_first_look_at_resources_has_rates(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def _steps_lines(report: StepsReport) -> Iterator[str]:
     yield "time: share of the whole. tail, gap: part in what makes slow requests slow. Each adds up to 100 %."
     if report.waits:
         yield "Waits for: " + ", ".join(f"{name} {share:.0%}" for name, share in report.waits.items())
+        if report.unplaced:
+            yield f"Of {report.unplaced} requests it is not known whether the event loop held them up."
     if report.bottleneck:
         yield f"Bottleneck: {report.bottleneck}: {report.reason}"
     else:

@@ -1,8 +1,8 @@
 """Admin routes of profiling: stalls, use of resources, profiles of the running server, tables of steps."""
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from slipstream.core.errors import BadRequest
 from slipstream.gateway.admin_api import admin_only, json_response
 from slipstream.gateway.json_body import json_body
+from slipstream.gateway.leaving import LEFT, while_there
 from slipstream.store.records import RecordFilter
 
 PREFIX = "/_slipstream"
@@ -43,8 +44,8 @@ class Desk(Protocol):
         """The last profile, None before the first one."""
         ...
 
-    def profile(self, what: What, seconds: float, *, by: By | None) -> Awaitable[Struct]:
-        """A new one."""
+    def profile(self, what: What, seconds: float, *, by: By | None) -> Coroutine[Any, Any, Struct]:
+        """A new one; cancelled, nothing looks further."""
         ...
 
     def steps(self, where: RecordFilter) -> Awaitable[Struct]:
@@ -85,7 +86,9 @@ class _Routes:
 
     async def profile(self, request: Request) -> Response:
         asked = await json_body(request, ProfileBody, _HOW)
-        return json_response(await self._desk.profile(asked.what, asked.seconds, by=asked.by))
+        profile = self._desk.profile(asked.what, asked.seconds, by=asked.by)
+        found = await while_there(request, profile)
+        return json_response(found) if found is not None else Response(status_code=LEFT)
 
     async def steps(self, request: Request) -> Response:
         asked = request.query_params

@@ -1,6 +1,6 @@
 """Traces in the formats of other tools: speedscope, Chrome and Perfetto, collapsed stacks, OpenTelemetry.
 
-Formats: speedscope's file-format-schema (evented profiles), Chrome's Trace Event Format ("X" events),
+Formats: speedscope's file-format-schema (evented profiles), Chrome's Trace Event Format ("X", "i" events),
 Brendan Gregg's collapsed stacks (a stack and its own microseconds a line), OTLP/JSON.
 """
 
@@ -13,8 +13,11 @@ import msgspec
 from slipstream.core import clock
 from slipstream.core.steps import NO_ROOM, Span, Trace
 from slipstream.profiling.critical_path import covered_beyond_ns, own_time_ns
+from slipstream.profiling.recorded import RecordedTrace
 
 SPEEDSCOPE_SCHEMA = "https://www.speedscope.app/file-format-schema.json"
+FIRST_ITEM = "first item"
+"""What the arrival of a stream's first item is called; speedscope and collapsed stacks know no moments."""
 
 
 def to_speedscope(traces: Iterable[Trace], name: str = "slipstream") -> bytes:
@@ -69,6 +72,9 @@ def to_chrome_trace(traces: Iterable[Trace]) -> bytes:
                     "args": {"error": span.error} if span.error else {},
                 }
             )
+            if span.first_ns:
+                at = (span.first_ns - base_ns) / 1e3
+                events.append({"ph": "i", "s": "t", "name": FIRST_ITEM, "pid": number, "tid": lane, "ts": at})
         events.append({"ph": "M", "name": "process_name", "pid": number, "args": {"name": trace.root.name}})
     return msgspec.json.encode({"traceEvents": events, "displayTimeUnit": "ms"})
 
@@ -76,11 +82,13 @@ def to_chrome_trace(traces: Iterable[Trace]) -> bytes:
 def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
     """OTLP/JSON, as a collector takes it at `/v1/traces`: a trace each, with ids made now.
 
-    Times are those of the wall clock as it stands to the monotonic one now.
+    Times of a recorded trace are its record's; of others, those of the wall clock as it stands to the
+    monotonic one now.
     """
-    to_wall_ns = clock.wall_ns() - clock.monotonic_ns()
+    clocks_apart_ns = clock.wall_ns() - clock.monotonic_ns()
     spans: list[dict[str, Any]] = []
     for trace in traces:
+        to_wall_ns = trace.to_wall_ns if isinstance(trace, RecordedTrace) else clocks_apart_ns
         trace_id = secrets.token_hex(16)
         ids: dict[int, str] = {}
         for span, parent in _with_parents(trace.root):
@@ -94,6 +102,7 @@ def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
                     "kind": 1,
                     "startTimeUnixNano": str(span.start_ns + to_wall_ns),
                     "endTimeUnixNano": str(span.end_ns + to_wall_ns),
+                    "events": _events(span, to_wall_ns),
                     "attributes": [_attribute("slipstream.kind", span.kind)] if span.kind else [],
                     "status": {"code": 2, "message": span.error} if span.error else {},
                 }
@@ -101,6 +110,10 @@ def to_otlp(traces: Iterable[Trace], service: str = "slipstream") -> bytes:
     resource = {"attributes": [_attribute("service.name", service)]}
     scopes = [{"scope": {"name": "slipstream"}, "spans": spans}]
     return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]})
+
+
+def _events(span: Span, to_wall_ns: int) -> list[dict[str, Any]]:
+    return [{"timeUnixNano": str(span.first_ns + to_wall_ns), "name": FIRST_ITEM}] if span.first_ns else []
 
 
 def _attribute(key: str, value: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from msgspec import Struct
 from slipstream.core.record import Record, Step
 from slipstream.core.steps import KINDS, Span, Trace
 from slipstream.profiling.collection import Collection
-from slipstream.profiling.profile_data import ProfileData, profile_data
+from slipstream.profiling.critical_path import own_time_ns
+from slipstream.profiling.profile_data import OWN, ProfileData, profile_data
 from slipstream.profiling.step_timing import MS
+from slipstream.profiling.waits import Surroundings, Waits
 
 SLOWEST_MAX = 10
 """Requests that are named in a report, the slowest ones."""
@@ -78,8 +80,10 @@ class StepsReport(Struct, frozen=True):
         cut: whether there were more in the range than were looked at.
         p50_ms, p95_ms: of the whole requests, None where there is none.
         bottleneck: the step that explains the p95, empty where none stands out; `reason` says why.
-        waits: shares of the critical path by what was waited for.
+        waits: shares of the critical path of all requests by what was waited for; they add up to one.
         slowest: the slowest requests, slowest first.
+        unplaced: requests of which it is not known which process served them, or whose stalls are not known
+            any more: waiting for its loop is not told from what their steps say.
     """
 
     requests: int
@@ -91,15 +95,30 @@ class StepsReport(Struct, frozen=True):
     reason: str
     waits: dict[str, float]
     slowest: tuple[SlowRequest, ...] = ()
+    unplaced: int = 0
 
 
-def trace_of(record: Record) -> Trace:
+class RecordedTrace(Trace):
+    """The trace of a record: its times are on no clock of this process.
+
+    Attributes:
+        to_wall_ns: what to add to one of them for nanoseconds since 1970.
+    """
+
+    __slots__ = ("to_wall_ns",)
+
+    def __init__(self, record: Record) -> None:
+        super().__init__(record.route or "request")
+        self.to_wall_ns = record.arrived_wall_ns - _FIRST_NS
+
+
+def trace_of(record: Record) -> RecordedTrace:
     """The trace of a closed record; its times begin at the request's arrival."""
-    trace = Trace(record.route or "request")
+    trace = RecordedTrace(record)
     root = trace.root
     root.start_ns, root.end_ns = _FIRST_NS, _FIRST_NS + max(0, record.duration_ns)
     if record.first_token_ns is not None:
-        root.first_ns = _FIRST_NS + record.first_token_ns
+        root.first_ns = min(_FIRST_NS + max(0, record.first_token_ns), root.end_ns)
     root.error = record.error_type
     open_spans = [root]
     for step in sorted(record.steps, key=lambda each: (each.start_ns, -each.duration_ns)):
@@ -112,19 +131,54 @@ def trace_of(record: Record) -> Trace:
     return trace
 
 
-def steps_data(records: Iterable[Record]) -> ProfileData:
-    """What a profiler would have found out, had these requests been its calls."""
-    collection = Collection()
-    for record in records:
-        collection.add(trace_of(record))
-    collection.settle()
-    return profile_data(collection)
+class OwnTimes:
+    """What requests spend outside of every step, by route: how many they are, and nanoseconds in all."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[int, int]] = {}
+
+    def add(self, root: Span) -> None:
+        """One more request."""
+        name = root.name + OWN if root.children else root.name
+        count, total_ns = self._sums.get(name, (0, 0))
+        self._sums[name] = count + 1, total_ns + own_time_ns(root)
+
+    def rows(self, data: ProfileData) -> list[StepRow]:
+        """Without them the shares would not add up; those are of the sample, as the shares of steps."""
+        tails = {each.step: each for each in data.tail}
+        shares = {each.step: each.share for each in data.critical_path}
+        rows = []
+        for name, (count, total_ns) in sorted(self._sums.items(), key=lambda each: -each[1][1]):
+            share = shares.get(name, 0.0)
+            if name in data.step_timings or not (total_ns or share):
+                continue
+            tail, total_ms = tails.get(name), total_ns / MS
+            variance, gap = (tail.variance, tail.gap) if tail is not None else (0.0, 0.0)
+            mean_ms = total_ms / count
+            rows.append(StepRow(name, count, total_ms, mean_ms, 0.0, 0.0, 0.0, share, variance, gap))
+        return rows
 
 
-def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport:
-    """The table of the steps of these requests, all routes together."""
+def steps_report(
+    records: Iterable[Record], *, cut: bool = False, surroundings: Surroundings | None = None
+) -> StepsReport:
+    """The table of the steps of these requests, all routes together.
+
+    Args:
+        records: closed ones.
+        cut: whether there were more.
+        surroundings: what is known of the server they ran in; None: nothing.
+    """
     records = list(records)
-    data = steps_data(records)
+    waits = Waits(surroundings or Surroundings())
+    collection, owns = Collection(), OwnTimes()
+    for record in records:
+        trace = trace_of(record)
+        owns.add(trace.root)
+        waits.add(record, trace.root, trace.to_wall_ns)
+        collection.add(trace)  # which lets go of what it does not keep
+    collection.settle()
+    data = profile_data(collection)
     durations = sorted(record.duration_ns / MS for record in records)
     shares = {each.step: each.share for each in data.critical_path}
     rows = []
@@ -144,11 +198,12 @@ def steps_report(records: Iterable[Record], *, cut: bool = False) -> StepsReport
         cut,
         _quantile(durations, 0.5),
         _quantile(durations, 0.95),
-        (*rows, *_own_rows(data)),
+        (*rows, *owns.rows(data)),
         str(data.bottleneck or ""),
         data.reason,
-        dict(data.waits),
+        waits.shares(),
         tuple(map(_slow, heapq.nlargest(SLOWEST_MAX, records, key=lambda record: record.duration_ns))),
+        waits.unplaced,
     )
 
 
@@ -156,24 +211,6 @@ def _slow(record: Record) -> SlowRequest:
     model = record.model or record.model_asked or ""
     at = record.arrived_wall_ns / 1e9
     return SlowRequest(record.id, at, record.duration_ns / MS, model, record.outcome)
-
-
-def _own_rows(data: ProfileData) -> list[StepRow]:
-    """What requests spend outside of every step: without it the shares would not add up."""
-    tails = {each.step: each for each in data.tail}
-    rows = []
-    for each in data.critical_path:
-        if each.step in data.step_timings:
-            continue
-        tail = tails[each.step]
-        total = each.mean_ms * data.sampled
-        rows.append(
-            StepRow(
-                each.step, data.sampled, total, each.mean_ms, 0.0, 0.0, 0.0,
-                each.share, tail.variance, tail.gap,
-            )
-        )  # fmt: skip
-    return rows
 
 
 def _times(step: Step, root: Span) -> tuple[int, int]:

@@ -66,6 +66,13 @@ class Profile(Message, frozen=True):
     """What takes allocations down, for a profile of memory."""
 
 
+class Unwanted(Message, frozen=True):
+    """Supervisor: nobody waits for that profile any more."""
+
+    number: int
+    """Which profile; one that is over already is let be."""
+
+
 class Ready(Message, frozen=True):
     """Worker: it serves."""
 
@@ -142,5 +149,5 @@ class Profiled(Message, frozen=True):
     error: str = ""
 
 
-ToWorker = Begin | Keys | Local | Renew | Drain | Profile
+ToWorker = Begin | Keys | Local | Renew | Drain | Profile | Unwanted
 FromWorker = Ready | Leaving | Refused | Records | Status | Stalled | Profiled | Took | LetGo

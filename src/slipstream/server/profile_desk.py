@@ -6,7 +6,7 @@ It knows no HTTP; the routes are the gateway's (`profiling_api`).
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -20,11 +20,13 @@ from slipstream.profiling.memory_profile import By, MemoryProfile
 from slipstream.profiling.packed import PackedProfile
 from slipstream.profiling.recorded import StepsReport, steps_report
 from slipstream.profiling.stalls import Place, Stall
-from slipstream.server.messages import Profile, Profiled
+from slipstream.server.loop_book import LoopBook
+from slipstream.server.messages import Profile, Profiled, Unwanted
 from slipstream.server.recording import Recorder
 from slipstream.server.self_profile import looked
 from slipstream.server.slots import Slot, SlotState
 from slipstream.store.records import RecordFilter
+from slipstream.store.rows import Row
 
 What = Literal["cpu", "memory"]
 SUPERVISOR = "supervisor"
@@ -111,6 +113,7 @@ class ProfileDesk:
         recorder: the records.
         resources: makes what gives the rows of the machine's resources, which may raise `ConfigurationError`;
             called in a thread.
+        pooled: names of upstreams that are reached through a pool of connections.
     """
 
     def __init__(
@@ -120,6 +123,7 @@ class ProfileDesk:
         recorder: Recorder,
         *,
         resources: Callable[[], Callable[[], Sequence[UseRow]]],
+        pooled: Callable[[], Collection[str]] = tuple,
     ) -> None:
         self._settings = settings
         self._slots = slots
@@ -131,6 +135,7 @@ class ProfileDesk:
         self._reading = asyncio.Lock()
         self._stalls: deque[StallRow] = deque()
         self._count = 0
+        self._loops = LoopBook(lambda: len(slots), is_watched=settings.stalls, pooled=pooled)
         self._number = 0
         self._running = False
         self._waiting: dict[str, asyncio.Future[ProcessProfile]] = {}
@@ -142,8 +147,13 @@ class ProfileDesk:
         """Keep one more."""
         self._count += 1
         self._stalls.append(_row(process, stall))
+        self._loops.stalled(process, stall)
         while len(self._stalls) > self._settings.kept:
             self._stalls.popleft()
+
+    def served(self, process: str, rows: Sequence[Row]) -> None:
+        """A worker has sent records of requests that it served."""
+        self._loops.served(process, rows)
 
     def stalls(self) -> StallList:
         """Those that are kept."""
@@ -186,7 +196,7 @@ class ProfileDesk:
         return self._last.get(what)
 
     async def profile(self, what: What, seconds: float, *, by: By | None = None) -> ServerProfile:
-        """Let every process look at itself for so long; one profile at a time.
+        """Let every process look at itself for so long; one profile at a time. Cancelled, none looks further.
 
         Args:
             what: stacks or allocations.
@@ -229,9 +239,14 @@ class ProfileDesk:
         self._waiting = {f"worker {slot.index}": loop.create_future() for slot in asked}
         for slot in asked:
             slot.tell(order)
-        own = await looked(order)
-        if self._waiting:
-            await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS[what])
+        try:
+            own = await looked(order)
+            if self._waiting:
+                await asyncio.wait(self._waiting.values(), timeout=ANSWER_SECONDS[what])
+        finally:  # whoever asked has left, or a process is late
+            for slot, answer in zip(asked, self._waiting.values(), strict=True):
+                if not answer.done():
+                    slot.tell(Unwanted(order.number))
         processes = [
             answer.result() if answer.done() else ProcessProfile(process, 0, error="it did not answer")
             for process, answer in self._waiting.items()
@@ -252,7 +267,9 @@ class ProfileDesk:
             if not page or len(records) > most:
                 break
             before = page[-1].id
-        return await asyncio.to_thread(steps_report, records[:most], cut=len(records) > most)
+        around = self._loops.surroundings()
+        cut = len(records) > most
+        return await asyncio.to_thread(steps_report, records[:most], cut=cut, surroundings=around)
 
 
 def _row(process: str, stall: Stall) -> StallRow:

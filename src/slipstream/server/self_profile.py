@@ -25,14 +25,24 @@ class SelfProfile:
     def __init__(self, tell: Callable[[Profiled], bool]) -> None:
         self._tell = tell
         self._task: asyncio.Task[None] | None = None
+        self._number = 0
+        self._is_wanted = False
+        self._looking = asyncio.Lock()
 
     def begin(self, asked: Profile) -> None:
-        """Start; where one runs already that is the answer."""
-        if self._task is not None and not self._task.done():
+        """Start; where one runs already that is the answer. One that was ended is waited for first."""
+        if self._is_wanted and self._task is not None and not self._task.done():
             self._tell(Profiled(asked.number, os.getpid(), error=BUSY))
             return
         name = f"{asked.what} profile"
+        self._number, self._is_wanted = asked.number, True
         self._task = asyncio.get_running_loop().create_task(self._run(asked), name=name)
+
+    def end(self, number: int) -> None:
+        """Nobody waits for that answer: look no longer, and give none."""
+        if number == self._number and self._task is not None:
+            self._is_wanted = False
+            self._task.cancel()
 
     def cancel(self) -> None:
         """The process ends: nobody waits for the answer."""
@@ -40,7 +50,9 @@ class SelfProfile:
             self._task.cancel()
 
     async def _run(self, asked: Profile) -> None:
-        if not self._tell(await looked(asked)):
+        async with self._looking:
+            seen = await looked(asked)
+        if not self._tell(seen):
             self._tell(Profiled(asked.number, os.getpid(), error="the profile is too large to be sent"))
 
 

@@ -137,6 +137,7 @@ class Supervisor:
         match message:
             case messages.Records(rows):
                 self._recorder.take(rows)
+                self._profiles.served(f"worker {slot}", rows)
             case messages.Ready():
                 self._announce_once()
             case messages.Stalled(stall):
@@ -202,6 +203,7 @@ class Supervisor:
             self._slots,
             self._recorder,
             resources=lambda: ResourceRows(folder=paths.data_folder(settings)),
+            pooled=lambda: self._renewal.settings.models.upstreams,
         )
         folders = {"data_folder": paths.data_folder(settings), "state_folder": paths.state_folder(settings)}
         self._doctor = DoctorDesk({name: str(each) for name, each in folders.items()}, self._ledger)

@@ -205,6 +205,8 @@ class Worker:
                 self._order(seconds)
             case messages.Profile():
                 self._profile.begin(message)
+            case messages.Unwanted(number):
+                self._profile.end(number)
 
     def _on_close(self) -> None:
         """The supervisor is gone. Nobody will restart, drain or record: end now."""
