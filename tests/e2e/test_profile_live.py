@@ -305,6 +305,24 @@ def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:
     assert report["waits"]["loop"] == pytest.approx(beyond_ns / sum(taken), rel=0.25)
 
 
+def test_of_several_workers_it_is_known_who_served(tmp_path: Path) -> None:
+    """A stall is told of the requests of its own worker, so each request's is known."""
+    began = time.time()
+    with (
+        serving(tmp_path, "--workers", "2", program=(str(PLANTED),), **SIMULATED) as server,
+        Asking(server, "Hello"),
+        Asking(server, "Hello again"),
+        Asking(server, "Hello there"),
+    ):
+        deadline = time.monotonic() + 60
+        while "loop" not in (report := server.json(f"/_slipstream/steps?from={began}"))["waits"]:
+            assert time.monotonic() < deadline, report
+            server.ask("planted burner")  # on one of two loops: mostly somebody is on it too
+
+    assert report["unplaced"] == 0
+    assert sum(report["waits"].values()) == pytest.approx(1.0)
+
+
 def test_every_part_has_a_row(planted: Serving) -> None:
     """Resources, event loops, record queue and writer, and the alerts' outbox are in one table."""
     deadline = time.monotonic() + 20
