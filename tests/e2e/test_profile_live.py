@@ -230,6 +230,7 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert "read" in {each["name"] for each in msgspec.json.decode(chrome.read_bytes())["traceEvents"]}
     spans = msgspec.json.decode(otlp.read_bytes())["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert {"read", "relay"} <= {each["name"] for each in spans}
+    assert int(spans[0]["startTimeUnixNano"]) == slow["arrived_wall_ns"]
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
     assert "\nSlowest (`slipstream profile request ID`): req_" in table
