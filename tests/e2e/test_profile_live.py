@@ -233,6 +233,7 @@ def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: P
     assert "read" in {each["name"] for each in msgspec.json.decode(chrome.read_bytes())["traceEvents"]}
     spans = msgspec.json.decode(otlp.read_bytes())["resourceSpans"][0]["scopeSpans"][0]["spans"]
     assert {"read", "relay"} <= {each["name"] for each in spans}
+    assert int(spans[0]["startTimeUnixNano"]) == slow["arrived_wall_ns"]
     table = run(planted, "steps", "--minutes", "5")
     assert "Bottleneck: " in table
     assert "\nSlowest (`slipstream profile request ID`): req_" in table
@@ -306,6 +307,24 @@ def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:
     assert report["unplaced"] == 0
     assert sum(report["waits"].values()) == pytest.approx(1.0)
     assert report["waits"]["loop"] == pytest.approx(beyond_ns / sum(taken), rel=0.25)
+
+
+def test_of_several_workers_it_is_known_who_served(tmp_path: Path) -> None:
+    """A stall is told of the requests of its own worker, so each request's is known."""
+    began = time.time()
+    with (
+        serving(tmp_path, "--workers", "2", program=(str(PLANTED),), **SIMULATED) as server,
+        Asking(server, "Hello"),
+        Asking(server, "Hello again"),
+        Asking(server, "Hello there"),
+    ):
+        deadline = time.monotonic() + 60
+        while "loop" not in (report := server.json(f"/_slipstream/steps?from={began}"))["waits"]:
+            assert time.monotonic() < deadline, report
+            server.ask("planted burner")  # on one of two loops: mostly somebody is on it too
+
+    assert report["unplaced"] == 0
+    assert sum(report["waits"].values()) == pytest.approx(1.0)
 
 
 def test_every_part_has_a_row(planted: Serving) -> None:

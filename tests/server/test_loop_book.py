@@ -76,7 +76,8 @@ def test_what_is_forgotten_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> No
     seen = book(2)
     first = request("req_1")
     later = [request(f"req_{at}", arrived_ns=first.arrived_wall_ns + at * 1_000 * MS) for at in (2, 3)]
-    seen.served("worker 0", [to_row(each) for each in (first, *later)])
+    for each in (first, *later):
+        seen.served("worker 0", [to_row(each)])
     assert [told(seen, each).unplaced for each in (first, *later)] == [1, 0, 0]
     seen.stalled("worker 0", held_up(later[0]))
     seen.stalled("worker 0", held_up(later[1]))

@@ -11,11 +11,12 @@ from slipstream.core.record import Record
 from slipstream.profiling.stalls import Stall
 from slipstream.profiling.waits import Held, Surroundings, held
 from slipstream.store.rows import Row, id_of
+from slipstream.store.values import Value
 
 HELD_MAX = 5_000
 """Stretches that are kept, of all processes, about 2 MB; more than stalls with their stacks."""
 PLACED_MAX = 10_000
-"""Requests whose process is kept, about 2 MB."""
+"""Requests whose process is kept, about 2 MB; by what came together, so a few more."""
 
 
 class LoopBook:
@@ -35,7 +36,8 @@ class LoopBook:
         self._pooled = pooled
         self._since_ns = clock.wall_ns()
         self._held: deque[Held] = deque()
-        self._placed: dict[str, str] = {}
+        self._served: deque[tuple[str, list[Value]]] = deque()
+        self._placed = 0
 
     def stalled(self, process: str, stall: Stall) -> None:
         """One more stretch; what the oldest told is not known any more where there are too many."""
@@ -45,16 +47,17 @@ class LoopBook:
 
     def served(self, process: str, rows: Sequence[Row]) -> None:
         """A process has served these requests."""
-        if self._processes() == 1:
+        if self._processes() == 1 or not rows:
             return
-        for row in rows:
-            self._placed[str(id_of(row))] = process
-        while len(self._placed) > PLACED_MAX:
-            del self._placed[next(iter(self._placed))]
+        self._served.append((process, [id_of(row) for row in rows]))  # 0.2 us a request
+        self._placed += len(rows)
+        while self._placed - len(self._served[0][1]) >= PLACED_MAX:
+            self._placed -= len(self._served.popleft()[1])
 
     def surroundings(self) -> Surroundings:
         """All of it as it is now, for whoever reads it in another thread."""
-        since_ns, placed = self._since_ns, self._placed.copy()
+        since_ns = self._since_ns
+        placed = {name: process for process, names in self._served for name in names}
         only = "worker 0" if self._processes() == 1 else ""
 
         def process_of(record: Record) -> str:
