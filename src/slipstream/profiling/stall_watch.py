@@ -39,6 +39,8 @@ LOOK_SECONDS = 0.05
 STALL_SECONDS = 0.1
 """A beat that is later by this is a stall (Clinic.js' doctor calls a loop ill from a delay of 100 ms on)."""
 KEPT_MAX = 128
+FAILURES = (RuntimeError, LookupError, ValueError, TypeError, AttributeError, MemoryError)
+"""What a look may raise: too deep a recursion among them, and whatever `victims` does wrong."""
 
 
 class StallWatch:
@@ -189,7 +191,7 @@ class StallWatch:
         """On top of whatever ran: what goes wrong here may not come up there, too deep a recursion either."""
         try:
             self._look(frame)
-        except Exception:  # noqa: BLE001
+        except FAILURES:
             self.missed += 1
 
     def _start_thread(self) -> None:
@@ -202,7 +204,7 @@ class StallWatch:
         while not over.wait(LOOK_SECONDS):
             try:
                 self._look(sys._current_frames().get(self._ident))
-            except Exception:  # noqa: BLE001 (the loop was closed, or turned meanwhile)
+            except FAILURES:  # the loop was closed, or turned meanwhile
                 self.missed += 1
 
 
