@@ -13,7 +13,8 @@ from slipstream.config.edit import with_value
 from slipstream.config.settings import Settings
 from slipstream.doctor.ledger import read
 from slipstream.doctor.one_at_a_time import alone
-from slipstream.doctor.recover import recover, undone
+from slipstream.doctor.recover import recover
+from slipstream.doctor.undo import undone
 from slipstream.store.ledger import Entry, LedgerStore
 
 SETTING = "models.upstreams.west.weight"
