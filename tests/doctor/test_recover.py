@@ -1,5 +1,6 @@
 """A fix whose process was killed is taken back, and nothing but that: what people have changed since stays."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from slipstream.cli import run
+from slipstream.cli.serve import _took_back
 from slipstream.config import paths
 from slipstream.config.edit import with_value
 from slipstream.config.settings import Settings
@@ -163,3 +165,43 @@ def test_without_a_ledger_there_is_nothing_and_none_is_made(tmp_path: Path) -> N
     """A machine on which nothing was ever applied."""
     assert recover(Settings(data_folder=str(tmp_path / "data"))) == []
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.fixture
+def foreign_lock(killed: Path) -> Path:
+    """The lock as `sudo slipstream doctor` leaves it: nobody but root may open it. A root finds a loop of links."""
+    lock = killed / "data" / "doctor.lock"
+    if os.geteuid():
+        lock.touch(0o000)
+    else:
+        lock.symlink_to(lock)
+    return lock
+
+
+def test_a_lock_of_another_user_is_told_and_reading_goes_on(
+    foreign_lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To take back, the lock must be had: it is said how. The ledger is shown without it."""
+    assert run(["doctor", "--recover"]) == 1
+    said = capsys.readouterr().err
+    assert f"{foreign_lock} cannot be opened" in " ".join(said.split())
+    assert "chown" in said
+    for arguments in (["doctor"], ["doctor", "--ledger"]):
+        assert run(arguments) == 0
+        assert "may still be in force" not in capsys.readouterr().out
+
+
+def test_a_server_says_why_it_took_nothing_back(
+    killed: Path, caplog: pytest.LogCaptureFixture, foreign_lock: Path
+) -> None:
+    """And serves: that another fix is being applied is no fault of the ledger's."""
+    settings = Settings(data_folder=str(killed / "data"), state_folder=str(killed / "state"))
+    assert not _took_back(settings)
+    foreign_lock.unlink()
+    with alone(killed / "data" / "doctor.db"):
+        assert not _took_back(settings)
+
+    assert [each.message for each in caplog.records] == ["a fix of the doctor's is not taken back"] * 2
+    whys = [each.__dict__["why"] for each in caplog.records]
+    assert "cannot be opened" in whys[0]
+    assert whys[1] == "Another fix is being applied. Wait until it is done."

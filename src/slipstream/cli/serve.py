@@ -73,7 +73,7 @@ def _took_back(settings: "Settings") -> bool:
     import logging
 
     from slipstream.config.paths import ledger_path
-    from slipstream.core.errors import SlipstreamError
+    from slipstream.core.errors import SlipstreamError, StoreFailed
     from slipstream.store.ledger import LedgerStore
 
     path, log = ledger_path(settings), logging.getLogger("slipstream")
@@ -86,8 +86,13 @@ def _took_back(settings: "Settings") -> bool:
         from slipstream.doctor.recover import recover
 
         found = recover(settings)
-    except SlipstreamError as error:  # a server serves without a ledger too
+    except StoreFailed as error:  # a server serves without a ledger too
         log.warning("the doctor's ledger cannot be asked", extra={"why": f"{error.message} {error.hint}"})
+        return False
+    except SlipstreamError as error:
+        log.warning(
+            "a fix of the doctor's is not taken back", extra={"why": f"{error.message} {error.hint}".strip()}
+        )
         return False
     for entry in found:
         log.warning("a fix of the doctor's was interrupted", extra={"fix": entry.setting, "note": entry.note})
