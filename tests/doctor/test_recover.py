@@ -9,10 +9,12 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from slipstream.cli import run
-from slipstream.cli.serve import _took_back
+from slipstream.cli.serve import _loaded, _took_back
 from slipstream.config import paths
 from slipstream.config.edit import with_value
+from slipstream.config.load import load
 from slipstream.config.settings import Settings
+from slipstream.core.errors import ConfigurationError
 from slipstream.doctor.ledger import read
 from slipstream.doctor.one_at_a_time import alone
 from slipstream.doctor.recover import recover
@@ -205,3 +207,32 @@ def test_a_server_says_why_it_took_nothing_back(
     whys = [each.__dict__["why"] for each in caplog.records]
     assert "cannot be opened" in whys[0]
     assert whys[1] == "Another fix is being applied. Wait until it is done."
+
+
+def test_it_is_taken_back_where_the_file_cannot_be_read_as_settings(
+    killed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What others have written wrong since is theirs to mend; the ledger can be read meanwhile."""
+    file = killed / "slipstream.toml"
+    file.write_text(file.read_text("utf-8") + "[no.such]\nsetting = 1\n", "utf-8")
+    assert run(["doctor", "--ledger"]) == 0
+    assert run(["doctor", "--recover"]) == 0
+
+    assert "is out of the file again" in capsys.readouterr().out
+    assert file.read_text("utf-8") == FILE.format(line="") + "[no.such]\nsetting = 1\n"
+
+
+def test_a_server_takes_back_what_keeps_it_from_starting(
+    killed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fix of an earlier version that no settings can be loaded with: the ledger knows it."""
+    (killed / "slipstream.toml").write_text(with_value("", SETTING, "0.01"), "utf-8")
+    (killed / "slipstream.toml.before-doctor").write_text("[models]\n", "utf-8")
+    with pytest.raises(ConfigurationError, match="lacks `url`"):
+        load()
+
+    assert _loaded({}).settings.models.upstreams == {}
+    assert [each.message for each in caplog.records] == ["a fix of the doctor's was interrupted"]
+    (killed / "slipstream.toml").write_text(with_value("", SETTING, "0.01"), "utf-8")
+    with pytest.raises(ConfigurationError, match="lacks `url`"):
+        _loaded({})

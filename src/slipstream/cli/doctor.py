@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipstream.cli import load_settings
-
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -112,7 +110,7 @@ def doctor(
         from slipstream.cli import doctor_ledger
 
         told = doctor_ledger.show_recovered if recover else doctor_ledger.show_stored
-        told(as_json=as_json)
+        told(server=server, as_json=as_json)
     elif floor:
         _show_floor(seconds, as_json=as_json)
     else:
@@ -138,16 +136,15 @@ def _diagnose(
     import msgspec
     from rich.console import Console
 
-    from slipstream.cli import doctor_report
+    from slipstream.cli import doctor_ledger, doctor_report
     from slipstream.doctor.apply import apply, expected
     from slipstream.doctor.doctor import Doctor
-    from slipstream.doctor.recover import recover
 
     asked = Doctor(server=server)
     console = Console(stderr=as_json)
     told = _told_beside if as_json else functools.partial(console.print, markup=False, highlight=False)
     if number is not None:
-        for entry in recover(load_settings()):
+        for entry in doctor_ledger.recovered(server):
             told(entry.note)
     elif left := asked.interrupted():
         told(left)

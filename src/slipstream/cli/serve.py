@@ -12,6 +12,9 @@ import click
 from slipstream.cli import load_origins, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slipstream.config.load import Loaded
     from slipstream.config.settings import Settings
     from slipstream.doctor.ledger import Ledger
     from slipstream.server.supervisor import Announcement
@@ -45,7 +48,7 @@ def serve(
     }
     for name, url in upstream_names(upstreams).items():
         flags[f'models.upstreams."{name}".url'] = url
-    loaded = load_origins(flags)
+    loaded = _loaded(flags)
     settings = loaded.settings
 
     from slipstream.config.load import FILE_NAME
@@ -65,6 +68,19 @@ def serve(
         ledger=functools.partial(_ledger, settings),
     )
     return asyncio.run(supervisor.run())
+
+
+def _loaded(flags: "Mapping[str, object]") -> "Loaded":
+    """The settings; where they are wrong for a fix of the doctor's that was interrupted, without it."""
+    from slipstream.config.load import load_folders
+    from slipstream.core.errors import ConfigurationError
+
+    try:
+        return load_origins(flags)
+    except ConfigurationError:
+        if not _took_back(load_folders()):
+            raise
+        return load_origins(flags)
 
 
 def _took_back(settings: "Settings") -> bool:

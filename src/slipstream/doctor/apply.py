@@ -32,6 +32,7 @@ from slipstream.doctor.replay_model import Asked
 from slipstream.doctor.setting_file import BEFORE, Change
 from slipstream.doctor.verify import By, Verified, compare
 from slipstream.doctor.verify_live import compare_live
+from slipstream.doctor.whose_ledger import seen_here
 from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
 from slipstream.store.ledger import Entry, LedgerStore, State
@@ -68,7 +69,8 @@ def apply(
     server, view = doctor.live(settings), doctor.view(settings)
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
-    ledger = paths.ledger_path(settings)
+    held = seen_here(server, view)
+    ledger = paths.ledger_path(held)
     with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
         if store.unfinished():
             raise ConfigurationError(
@@ -81,7 +83,7 @@ def apply(
         if change.row.written:
             told("the file lacks that upstream: what the server has of it is written with it")
         is_priced = any(flow.record.cost is not None for flow in evidence.flows)
-        verifying = _Verifying(by, asked_of(evidence), view.settings, change, told, is_priced)
+        verifying = _Verifying(by, asked_of(evidence), held, change, told, is_priced)
         begun = _begun(cause, change)
         return _tried(store, begun, change, lambda: _applied(change, verifying, seconds, told))
 

@@ -17,6 +17,7 @@ from slipstream.core.portal import PORTAL
 from slipstream.doctor.one_at_a_time import alone
 from slipstream.doctor.setting_file import RELOAD_SECONDS, text_of, write
 from slipstream.doctor.undo import undone
+from slipstream.doctor.whose_ledger import ledger_of
 from slipstream.monitoring import admin
 from slipstream.server.renewal import DoctorView, Renewed
 from slipstream.store.ledger import Entry, LedgerStore
@@ -24,12 +25,21 @@ from slipstream.store.ledger import Entry, LedgerStore
 ASK_SECONDS = 30.0
 
 
-def recover(settings: Settings) -> list[Entry]:
+def recover(settings: Settings, servers: Sequence[LiveServer] = ()) -> list[Entry]:
     """Take back what was interrupted, and have the server take that; what was found, newest first.
 
-    Raises `ConfigurationError` where a fix is being applied now, or a file cannot be written; `StoreFailed`.
+    Looked for in the ledger of these settings, and in those of `servers`. Raises `ConfigurationError` where a
+    fix is being applied now, or a file cannot be written; `StoreFailed`.
     """
-    ledger = paths.ledger_path(settings)
+    ledgers = [paths.ledger_path(settings), *(ledger_of(each) for each in servers)]
+    return [
+        entry
+        for ledger in dict.fromkeys(each.resolve() for each in ledgers if each is not None)
+        for entry in _recovered(ledger, settings)
+    ]
+
+
+def _recovered(ledger: Path, settings: Settings) -> list[Entry]:
     if not ledger.is_file():
         return []
     with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
