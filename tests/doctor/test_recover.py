@@ -236,3 +236,18 @@ def test_a_server_takes_back_what_keeps_it_from_starting(
     (killed / "slipstream.toml").write_text(with_value("", SETTING, "0.01"), "utf-8")
     with pytest.raises(ConfigurationError, match="lacks `url`"):
         _loaded({})
+
+
+def test_what_cannot_be_told_is_tried_again(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no TOML just then: the row is not over before the fix is out."""
+    file = killed / "slipstream.toml"
+    now = file.read_text("utf-8")
+    file.write_text(now + "half a [", "utf-8")
+    assert run(["doctor", "--recover"]) == 0
+    assert "cannot be read and is left as it is" in capsys.readouterr().out
+    assert read(killed / "data" / "doctor.db").interrupted != ""
+    file.write_text(now, "utf-8")
+    assert run(["doctor", "--recover"]) == 0
+
+    assert file.read_text("utf-8") == FILE.format(line="")
+    assert read(killed / "data" / "doctor.db").entries[0].state == "interrupted"

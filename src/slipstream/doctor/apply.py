@@ -79,7 +79,8 @@ def apply(
             )
         change = Change(server, Path(view.file), fix, view.settings)
         told(f"cause {number}: {cause.finding.cause}")
-        told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
+        before = f"the file before: *{BEFORE}" if change.file_before else "there is no such file yet"
+        told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; {before}")
         if change.row.written:
             told("the file lacks that upstream: what the server has of it is written with it")
         is_priced = any(flow.record.cost is not None for flow in evidence.flows)

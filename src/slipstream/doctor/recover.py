@@ -45,13 +45,14 @@ def _recovered(ledger: Path, settings: Settings) -> list[Entry]:
     with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
         found = []
         for number, entry in store.unfinished():
-            ended = replace(entry, state="interrupted", note=_taken_back(entry, live_servers(settings)))
+            ended = _taken_back(entry, live_servers(settings))
             store.replace(number, ended)
             found.append(ended)
         return found
 
 
-def _taken_back(entry: Entry, servers: Sequence[LiveServer]) -> str:
+def _taken_back(entry: Entry, servers: Sequence[LiveServer]) -> Entry:
+    """Its row as it is afterwards: not over where it cannot be told what stands in the file."""
     file = Path(entry.file)
     before = text_of(Path(entry.file_before)) if entry.file_before else ""
     told = undone(entry, text_of(file), before)
@@ -61,7 +62,8 @@ def _taken_back(entry: Entry, servers: Sequence[LiveServer]) -> str:
         file.unlink(missing_ok=True)
     untold = [server for server in servers if not _has_taken(server, file)]
     late = "".join(f" The server at {each.url} takes it when it reloads or starts again." for each in untold)
-    return f"The process that tried it ended before it was over; {told.note}{late}"
+    note = f"The process that tried it ended before it was over; {told.note}{late}"
+    return replace(entry, state="applying" if told.left == "unclear" else "interrupted", note=note)
 
 
 def _has_taken(server: LiveServer, file: Path) -> bool:
