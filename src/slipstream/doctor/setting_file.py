@@ -195,7 +195,8 @@ def write(path: Path, text: str, like: Path) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         was = like.stat() if like.is_file() else None
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644 if was is None else 0o600)
+        fresh.unlink(missing_ok=True)  # of a process that had this number, and was killed
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644 if was is None else 0o600)
         with os.fdopen(descriptor, "wb") as file:
             if was is not None:
                 with contextlib.suppress(PermissionError):  # only root gives files away
