@@ -106,6 +106,28 @@ def test_a_window_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) ->
     assert "yesterday" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--apply", "1", "--verify", "nan"], "is no length of time"),
+        (["--apply", "1", "--verify", "inf"], "is no length of time"),
+        (["--apply", "1", "--verify", "-1"], "is no length of time"),
+        (["--floor", "--seconds", "nan"], "is no length of time"),
+        (["--floor", "--seconds", "0.1"], "less than 0.5 seconds"),
+        (["--ledger", "--apply", "1"], "--apply and --ledger are asked for one at a time"),
+        (["--recover", "--floor"], "--recover and --floor are asked for one at a time"),
+        (["--verify", "20"], "--verify says how a fix is applied"),
+        (["--ledger", "--expect", "x"], "--expect says how a fix is applied"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is looked at or switched on."""
+    assert run(["doctor", *arguments]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_it_measures_a_real_gateway_and_leaves_nothing_behind(short_path: Path) -> None:
     """All three targets answer, the steps come from the records, no process and no file is left."""
     environ = os.environ | {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.config import names
-from slipstream.config.edit import with_value
+from slipstream.config.edit import with_value, with_values, without
 from slipstream.core.errors import ConfigurationError
 
 FILE = """# mine
@@ -69,3 +69,40 @@ def test_nothing_else_changes(others: dict[str, int], name: str, value: int) -> 
 
     expected = {each: {"waiting": n} for each, n in others.items()} | {name: {"waiting": value}}
     assert changed == {"models": {"upstreams": expected}}
+
+
+@given(
+    st.sampled_from(["", "# mine\n", FILE, "[models]\nattempts = 2\n", "[server]\nport = 1"]), st.booleans()
+)
+def test_what_was_set_is_taken_out_again(text: str, is_windows: bool) -> None:
+    """A table that was begun for it goes too; every line end is one of the file's own."""
+    end = "\r\n" if is_windows and text else "\n"
+    before = text.replace("\n", end)
+    settings = {
+        'models.upstreams."host:9".url': '"http://127.0.0.1:9/v1"',
+        'models.upstreams."host:9".weight': "0.1",
+    }
+    now = with_values(before, settings)
+
+    assert tomllib.loads(now)["models"]["upstreams"]["host:9"] == {
+        "url": "http://127.0.0.1:9/v1",
+        "weight": 0.1,
+    }
+    if before:
+        assert now.count("\n") == now.count(end) or "\n" not in text
+    assert without(now, list(settings), before=before).strip() == before.strip()
+
+
+def test_a_line_taken_out_leaves_the_rest_of_its_table() -> None:
+    """Also where it was its only key, if the table was there before."""
+    text = FILE.replace("weight = 2.0 # the big one\n", "")
+    now = with_value(text, "models.upstreams.a.weight", "0.5")
+
+    assert without(now, ["models.upstreams.a.weight"], before=text) == text
+    assert without("[models]\nattempts = 3\n", ["models.attempts"], before="[models]\n") == "[models]\n"
+
+
+def test_what_it_cannot_take_out_it_leaves() -> None:
+    """An inline table is a person's to change."""
+    with pytest.raises(ConfigurationError):
+        without("models = { attempts = 2 }\n", ["models.attempts"])

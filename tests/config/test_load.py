@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.config import names
-from slipstream.config.load import Loaded, load, load_with_origins
+from slipstream.config.load import Loaded, load, load_folders, load_with_origins
 from slipstream.config.settings import Settings
 from slipstream.core.errors import ConfigurationError
 
@@ -239,3 +239,18 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     """What TOML does not take as a key is no setting's name."""
     with pytest.raises(ConfigurationError):
         names.read(name)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["[server]\nno_such = 1\n", "[server\nport = 1\n", "[models.upstreams.a]\nweight = 1\n"]
+)
+def test_folders_are_read_off_a_file_that_is_wrong(tmp_path: Path, wrong: str) -> None:
+    """For whoever mends it; the environment wins over it as ever, and a right file is read as a whole."""
+    file = tmp_path / "slipstream.toml"
+    file.write_text('# ours\ndata_folder = "/data"\nstate_folder = "/state"\n' + wrong, "utf-8")
+    found = load_folders(path=file, environ={"SLIPSTREAM__STATE_FOLDER": "/other"})
+
+    assert (found.data_folder, found.state_folder) == ("/data", "/other")
+    assert load_folders(path=tmp_path / "none", environ={}) == Settings()
+    file.write_text("[server]\nport = 1\n", "utf-8")
+    assert load_folders(path=file, environ={}).server.port == 1

@@ -1,5 +1,6 @@
 """A fix whose process was killed is taken back, and nothing but that: what people have changed since stays."""
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -8,12 +9,16 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from slipstream.cli import run
+from slipstream.cli.serve import _loaded, _took_back
 from slipstream.config import paths
 from slipstream.config.edit import with_value
+from slipstream.config.load import load
 from slipstream.config.settings import Settings
+from slipstream.core.errors import ConfigurationError
 from slipstream.doctor.ledger import read
 from slipstream.doctor.one_at_a_time import alone
-from slipstream.doctor.recover import recover, undone
+from slipstream.doctor.recover import recover
+from slipstream.doctor.undo import undone
 from slipstream.store.ledger import Entry, LedgerStore
 
 SETTING = "models.upstreams.west.weight"
@@ -162,3 +167,87 @@ def test_without_a_ledger_there_is_nothing_and_none_is_made(tmp_path: Path) -> N
     """A machine on which nothing was ever applied."""
     assert recover(Settings(data_folder=str(tmp_path / "data"))) == []
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.fixture
+def foreign_lock(killed: Path) -> Path:
+    """The lock as `sudo slipstream doctor` leaves it: nobody but root may open it. A root finds a loop of links."""
+    lock = killed / "data" / "doctor.lock"
+    if os.geteuid():
+        lock.touch(0o000)
+    else:
+        lock.symlink_to(lock)
+    return lock
+
+
+def test_a_lock_of_another_user_is_told_and_reading_goes_on(
+    foreign_lock: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To take back, the lock must be had: it is said how. The ledger is shown without it."""
+    assert run(["doctor", "--recover"]) == 1
+    said = capsys.readouterr().err
+    assert f"{foreign_lock} cannot be opened" in " ".join(said.split())
+    assert "chown" in said
+    for arguments in (["doctor"], ["doctor", "--ledger"]):
+        assert run(arguments) == 0
+        assert "may still be in force" not in capsys.readouterr().out
+
+
+def test_a_server_says_why_it_took_nothing_back(
+    killed: Path, caplog: pytest.LogCaptureFixture, foreign_lock: Path
+) -> None:
+    """And serves: that another fix is being applied is no fault of the ledger's."""
+    settings = Settings(data_folder=str(killed / "data"), state_folder=str(killed / "state"))
+    assert not _took_back(settings)
+    foreign_lock.unlink()
+    with alone(killed / "data" / "doctor.db"):
+        assert not _took_back(settings)
+
+    assert [each.message for each in caplog.records] == ["a fix of the doctor's is not taken back"] * 2
+    whys = [each.__dict__["why"] for each in caplog.records]
+    assert "cannot be opened" in whys[0]
+    assert whys[1] == "Another fix is being applied. Wait until it is done."
+
+
+def test_it_is_taken_back_where_the_file_cannot_be_read_as_settings(
+    killed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What others have written wrong since is theirs to mend; the ledger can be read meanwhile."""
+    file = killed / "slipstream.toml"
+    file.write_text(file.read_text("utf-8") + "[no.such]\nsetting = 1\n", "utf-8")
+    assert run(["doctor", "--ledger"]) == 0
+    assert run(["doctor", "--recover"]) == 0
+
+    assert "is out of the file again" in capsys.readouterr().out
+    assert file.read_text("utf-8") == FILE.format(line="") + "[no.such]\nsetting = 1\n"
+
+
+def test_a_server_takes_back_what_keeps_it_from_starting(
+    killed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fix of an earlier version that no settings can be loaded with: the ledger knows it."""
+    (killed / "slipstream.toml").write_text(with_value("", SETTING, "0.01"), "utf-8")
+    (killed / "slipstream.toml.before-doctor").write_text("[models]\n", "utf-8")
+    with pytest.raises(ConfigurationError, match="lacks `url`"):
+        load()
+
+    assert _loaded({}).settings.models.upstreams == {}
+    assert [each.message for each in caplog.records] == ["a fix of the doctor's was interrupted"]
+    (killed / "slipstream.toml").write_text(with_value("", SETTING, "0.01"), "utf-8")
+    with pytest.raises(ConfigurationError, match="lacks `url`"):
+        _loaded({})
+
+
+def test_what_cannot_be_told_is_tried_again(killed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is no TOML just then: the row is not over before the fix is out."""
+    file = killed / "slipstream.toml"
+    now = file.read_text("utf-8")
+    file.write_text(now + "half a [", "utf-8")
+    assert run(["doctor", "--recover"]) == 0
+    assert "cannot be read and is left as it is" in capsys.readouterr().out
+    assert read(killed / "data" / "doctor.db").interrupted != ""
+    file.write_text(now, "utf-8")
+    assert run(["doctor", "--recover"]) == 0
+
+    assert file.read_text("utf-8") == FILE.format(line="")
+    assert read(killed / "data" / "doctor.db").entries[0].state == "interrupted"

@@ -1,6 +1,7 @@
 """`slipstream doctor`: say what is slow, with evidence, and what would help; do that, and see."""
 
 import asyncio
+import contextlib
 import functools
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from slipstream.cli import load_settings
+from slipstream.cli.profile import length
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,29 @@ MEANINGS = {
 SECONDS_BY = {"replay": 60.0, "live": 300.0}
 """How long a fix is verified unless it is said; live traffic comes when it comes."""
 
+FLOOR_SECONDS_MIN = 0.5
+
+WORKS = {"number": "--apply", "recover": "--recover", "asks_ledger": "--ledger", "floor": "--floor"}
+"""What is asked for; one of them at a time."""
+
+OF_APPLY = {"verify_seconds": "--verify", "verify_by": "--verify-by", "expect": "--expect"}
+
 _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstream"}
+
+
+def _seconds_or_none(value: object) -> float:
+    """Zero means that it is not done."""
+    with contextlib.suppress(ValueError):
+        if float(str(value)) == 0:
+            return 0.0
+    return length("--verify", "seconds", 3_600)(value)
+
+
+def _floor_seconds(value: object) -> float:
+    found = length("--seconds", "seconds", 60)(value)
+    if found < FLOOR_SECONDS_MIN:
+        raise click.BadParameter(f"With less than {FLOOR_SECONDS_MIN} seconds a target tells nothing.")
+    return found
 
 
 @click.command()
@@ -44,8 +67,9 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
 @click.option(
     "--verify",
     "verify_seconds",
-    type=click.FloatRange(0, 3600),
+    type=_seconds_or_none,
     default=None,
+    metavar="SECONDS",
     help="Seconds to hold the fix against what was before (60, live 300); 0 = do not verify.",
 )
 @click.option(
@@ -64,8 +88,9 @@ _NAMES = {"direct": "upstream alone", "floor": "bare proxy", "gateway": "Slipstr
 @click.option("--floor", is_flag=True, help="Measure this host's bare-proxy floor and the gateway above it.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.5, 60),
+    type=_floor_seconds,
     default=3.0,
+    metavar="SECONDS",
     show_default=True,
     help="How long each target is driven.",
 )
@@ -108,16 +133,32 @@ def doctor(
     upstream on loopback; says how far above the bare proxy the gateway is and which step takes the rest.
     A running server, its settings and records are not touched.
     """
+    _check_alone(click.get_current_context())
     if asks_ledger or recover:
         from slipstream.cli import doctor_ledger
 
         told = doctor_ledger.show_recovered if recover else doctor_ledger.show_stored
-        told(as_json=as_json)
+        told(server=server, as_json=as_json)
     elif floor:
         _show_floor(seconds, as_json=as_json)
     else:
         how = (verify_by, SECONDS_BY[verify_by] if verify_seconds is None else verify_seconds)
         _diagnose(since, number, how, server=server, expect=expect, as_json=as_json)
+
+
+def _check_alone(context: click.Context) -> None:
+    """Refuse what cannot be asked for at once, and what would be passed over."""
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    }
+    works = [option for name, option in WORKS.items() if name in given]
+    if len(works) > 1:
+        raise click.UsageError(f"{' and '.join(works)} are asked for one at a time.", context)
+    idle = [option for name, option in OF_APPLY.items() if name in given]
+    if idle and "number" not in given:
+        raise click.UsageError(f"{idle[0]} says how a fix is applied: give --apply N too.", context)
 
 
 def _show_floor(seconds: float, *, as_json: bool) -> None:
@@ -138,16 +179,15 @@ def _diagnose(
     import msgspec
     from rich.console import Console
 
-    from slipstream.cli import doctor_report
+    from slipstream.cli import doctor_ledger, doctor_report
     from slipstream.doctor.apply import apply, expected
     from slipstream.doctor.doctor import Doctor
-    from slipstream.doctor.recover import recover
 
     asked = Doctor(server=server)
     console = Console(stderr=as_json)
     told = _told_beside if as_json else functools.partial(console.print, markup=False, highlight=False)
     if number is not None:
-        for entry in recover(load_settings()):
+        for entry in doctor_ledger.recovered(server):
             told(entry.note)
     elif left := asked.interrupted():
         told(left)

@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slipstream.cli import load_settings
 from slipstream.doctor.doctor import Doctor
 from slipstream.doctor.ledger import JUDGED_MIN, Ledger, Score
 from slipstream.store.ledger import Entry
@@ -25,9 +24,9 @@ _COLOURS = {
 }
 
 
-def show_stored(*, as_json: bool) -> None:
-    """Print this machine's ledger. Raises `StoreFailed`."""
-    found = Doctor().ledger()
+def show_stored(*, server: str, as_json: bool) -> None:
+    """Print the live server's ledger, or the one it has left. Raises `StoreFailed`."""
+    found = Doctor(server=server).ledger()
     if as_json:
         import msgspec
 
@@ -36,11 +35,9 @@ def show_stored(*, as_json: bool) -> None:
         show(found, Console())
 
 
-def show_recovered(*, as_json: bool) -> None:
+def show_recovered(*, server: str, as_json: bool) -> None:
     """Take back what was interrupted and say so. Raises `ConfigurationError`, `StoreFailed`."""
-    from slipstream.doctor.recover import recover
-
-    found = recover(load_settings())
+    found = recovered(server)
     if as_json:
         import msgspec
 
@@ -50,6 +47,20 @@ def show_recovered(*, as_json: bool) -> None:
         click.echo(f"{entry.setting} = {entry.after}: {entry.note}")
     if not found:
         click.echo("No fix was interrupted: there is nothing to take back.")
+
+
+def recovered(server: str) -> list[Entry]:
+    """What was interrupted here, or with a live server (all, or the one named), is taken back.
+
+    Also where the settings file is wrong. Raises `ConfigurationError`, `StoreFailed`.
+    """
+    from slipstream.config.live import find_live, live_servers
+    from slipstream.config.load import load_folders
+    from slipstream.doctor.recover import recover
+
+    settings = load_folders()
+    named = find_live(settings, server=server) if server else None
+    return recover(settings, [named] if named is not None else live_servers(settings))
 
 
 def show(found: Ledger, console: Console) -> None:

@@ -12,6 +12,9 @@ import click
 from slipstream.cli import load_origins, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slipstream.config.load import Loaded
     from slipstream.config.settings import Settings
     from slipstream.doctor.ledger import Ledger
     from slipstream.server.supervisor import Announcement
@@ -45,7 +48,7 @@ def serve(
     }
     for name, url in upstream_names(upstreams).items():
         flags[f'models.upstreams."{name}".url'] = url
-    loaded = load_origins(flags)
+    loaded = _loaded(flags)
     settings = loaded.settings
 
     from slipstream.config.load import FILE_NAME
@@ -67,13 +70,26 @@ def serve(
     return asyncio.run(supervisor.run())
 
 
+def _loaded(flags: "Mapping[str, object]") -> "Loaded":
+    """The settings; where they are wrong for a fix of the doctor's that was interrupted, without it."""
+    from slipstream.config.load import load_folders
+    from slipstream.core.errors import ConfigurationError
+
+    try:
+        return load_origins(flags)
+    except ConfigurationError:
+        if not _took_back(load_folders()):
+            raise
+        return load_origins(flags)
+
+
 def _took_back(settings: "Settings") -> bool:
     """Whether a fix was taken out of the settings file that the doctor was trying when all was killed."""
     import contextlib
     import logging
 
     from slipstream.config.paths import ledger_path
-    from slipstream.core.errors import SlipstreamError
+    from slipstream.core.errors import SlipstreamError, StoreFailed
     from slipstream.store.ledger import LedgerStore
 
     path, log = ledger_path(settings), logging.getLogger("slipstream")
@@ -86,8 +102,13 @@ def _took_back(settings: "Settings") -> bool:
         from slipstream.doctor.recover import recover
 
         found = recover(settings)
-    except SlipstreamError as error:  # a server serves without a ledger too
+    except StoreFailed as error:  # a server serves without a ledger too
         log.warning("the doctor's ledger cannot be asked", extra={"why": f"{error.message} {error.hint}"})
+        return False
+    except SlipstreamError as error:
+        log.warning(
+            "a fix of the doctor's is not taken back", extra={"why": f"{error.message} {error.hint}".strip()}
+        )
         return False
     for entry in found:
         log.warning("a fix of the doctor's was interrupted", extra={"fix": entry.setting, "note": entry.note})

@@ -3,14 +3,16 @@
 Whatever is unknown or of a wrong type is refused with its spot and what was probably meant.
 """
 
+import contextlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path as File
 
 import msgspec
 from msgspec import Struct
 
-from slipstream.config import names
+from slipstream.config import edit, names
 from slipstream.config.names import Path
 from slipstream.config.settings import Section, Settings
 from slipstream.config.sources import PREFIX, FileSource, FlagSource, VariableSource
@@ -76,6 +78,28 @@ def load_with_origins(
                 _put(given, tree, sources)
     _require_complete(tree, sources)
     return Loaded(msgspec.convert(tree, Settings), sources, file)
+
+
+def load_folders(*, path: File | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Like `load`; where that refuses, the folders alone: what our own files say mends a settings file.
+
+    They are read off as much of the file as can be read. Raises nothing.
+    """
+    environ = os.environ if environ is None else environ
+    with contextlib.suppress(ConfigurationError):
+        return load(path=path, environ=environ)
+    text = ""
+    with contextlib.suppress(ConfigurationError, OSError, UnicodeDecodeError):
+        file = find_file(path, environ)
+        text = file.read_bytes().decode() if file is not None else ""
+    top = re.split(r"^\s*\[", text, maxsplit=1, flags=re.MULTILINE)[0]
+    found = edit.tree(text) or edit.tree(top) or {}
+
+    def folder(name: str) -> str:
+        given = environ.get(f"{PREFIX}{name.upper()}", found.get(name))
+        return given if isinstance(given, str) else ""
+
+    return Settings(data_folder=folder("data_folder"), state_folder=folder("state_folder"))
 
 
 def find_file(path: File | None, environ: Mapping[str, str]) -> File | None:

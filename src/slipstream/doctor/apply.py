@@ -32,6 +32,7 @@ from slipstream.doctor.replay_model import Asked
 from slipstream.doctor.setting_file import BEFORE, Change
 from slipstream.doctor.verify import By, Verified, compare
 from slipstream.doctor.verify_live import compare_live
+from slipstream.doctor.whose_ledger import seen_here
 from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
 from slipstream.store.ledger import Entry, LedgerStore, State
@@ -68,19 +69,23 @@ def apply(
     server, view = doctor.live(settings), doctor.view(settings)
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
-    ledger = paths.ledger_path(settings)
+    held = seen_here(server, view)
+    ledger = paths.ledger_path(held)
     with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
         if store.unfinished():
             raise ConfigurationError(
                 "An earlier fix was interrupted and may still be in force.",
                 hint="`slipstream doctor --recover` takes it back.",
             )
-        change = Change(server, Path(view.file), fix)
+        change = Change(server, Path(view.file), fix, view.settings)
         told(f"cause {number}: {cause.finding.cause}")
-        told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; the file before: *{BEFORE}")
+        before = f"the file before: *{BEFORE}" if change.file_before else "there is no such file yet"
+        told(f"{fix.setting} = {fix.after} (now {fix.before}) in {view.file}; {before}")
+        if change.row.written:
+            told("the file lacks that upstream: what the server has of it is written with it")
         is_priced = any(flow.record.cost is not None for flow in evidence.flows)
-        verifying = _Verifying(by, asked_of(evidence), view.settings, change, told, is_priced)
-        begun = _begun(cause, fix, change)
+        verifying = _Verifying(by, asked_of(evidence), held, change, told, is_priced)
+        begun = _begun(cause, change)
         return _tried(store, begun, change, lambda: _applied(change, verifying, seconds, told))
 
 
@@ -104,10 +109,20 @@ def _tried(
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        if not is_written and change.is_out:
+        if not is_written:
             with contextlib.suppress(StoreFailed):  # what broke it off is told, not this
-                store.remove(row)
+                _broken_off(store, row, begun, change)
     return done
+
+
+def _broken_off(store: LedgerStore, row: int, begun: Entry, change: Change) -> None:
+    """What the ledger says of a fix that was not kept, and not judged."""
+    if change.note and (change.is_out or change.is_theirs):
+        state: State = "interrupted" if change.is_theirs else "rolled back"
+        note = f"Somebody changed the file meanwhile; {change.note}"
+        store.replace(row, replace(begun, state=state, wall_ns=clock.wall_ns(), note=note))
+    elif change.is_out:
+        store.remove(row)
 
 
 def expected(found: Diagnosis, number: int, expect: str) -> None:
@@ -214,16 +229,12 @@ async def _applied(
                 await change.take_out()
 
 
-def _begun(cause: Cause, fix: Fix, change: Change) -> Entry:
+def _begun(cause: Cause, change: Change) -> Entry:
     told = cause.advice.prediction if cause.advice is not None else None
-    return Entry(
-        wall_ns=clock.wall_ns(),
+    return replace(
+        change.row,
         kind=cause.finding.check,
         subject=cause.finding.subject,
-        setting=fix.setting,
-        before=fix.before,
-        after=fix.after,
-        state="applying",
         now_p50=told.now.p50 if told else None,
         now_p95=told.now.p95 if told else None,
         now_throughput=told.now.throughput if told else None,
@@ -235,8 +246,6 @@ def _begun(cause: Cause, fix: Fix, change: Change) -> Entry:
         predicted_gain=told.gain if told else None,
         gain_low=told.gain_interval.low if told else None,
         gain_high=told.gain_interval.high if told else None,
-        file=str(change.file),
-        file_before=str(change.file_before or ""),
     )
 
 

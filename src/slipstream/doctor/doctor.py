@@ -18,6 +18,7 @@ from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
 from slipstream.doctor.ledger import Ledger
 from slipstream.doctor.predict import REPLAYS
+from slipstream.doctor.whose_ledger import ledger_meant
 from slipstream.models.local_process import cores
 from slipstream.monitoring import admin
 from slipstream.server.profile_desk import UseList
@@ -118,7 +119,7 @@ class Doctor:
 
     def ledger(self) -> Ledger:
         """All advice that was acted on, and how right it was. Raises `StoreFailed`."""
-        return ledger.read(paths.ledger_path(self._settings or load()))
+        return ledger.read(ledger_meant(self._named, self._settings))
 
 
 def changed_since(view: DoctorView | None, since_wall_ns: int) -> int:

@@ -23,8 +23,18 @@ TRIES, TRY_SECONDS = 10, 0.05
 
 @contextlib.contextmanager
 def alone(ledger: Path) -> Iterator[None]:
-    """Nobody else applies or takes back meanwhile. Raises `ConfigurationError` where somebody does."""
-    descriptor = os.open(ledger.with_name(LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Nobody else applies or takes back meanwhile.
+
+    Raises `ConfigurationError` where somebody does, or where that cannot be told.
+    """
+    lock = ledger.with_name(LOCK)
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{lock} cannot be opened: {error.strerror}. It says whether a fix is being applied.",
+            hint=f"If it is another user's: sudo chown -R $(id -un) {lock.parent}",
+        ) from None
     try:
         if not any(_taken(descriptor, number) for number in range(TRIES)):
             raise ConfigurationError("Another fix is being applied.", hint="Wait until it is done.")
@@ -35,11 +45,17 @@ def alone(ledger: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def looking(ledger: Path) -> Iterator[bool]:
-    """Whether nobody applies a fix; it stays so meanwhile. Makes no file."""
+    """Whether nobody applies a fix; it stays so meanwhile. Makes no file.
+
+    Where that cannot be told (the lock is another user's) somebody may.
+    """
     try:
         descriptor = os.open(ledger.with_name(LOCK), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         yield True
+        return
+    except OSError:
+        yield False
         return
     try:
         yield _taken(descriptor, 0, is_shared=True)

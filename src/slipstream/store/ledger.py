@@ -30,7 +30,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     load that verified it, without the fix and with it.
 
     `file` is the settings file that it was written into, `file_before` where that one lies as it was (empty =
-    there was none); `note` says what became of a fix that was interrupted.
+    there was none), `written` what was written into it beside the setting: lines of TOML below the same table.
+    `note` says what became of a fix that was interrupted.
     """
 
     wall_ns: int
@@ -65,6 +66,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     without_p95: float | None = None
     without_throughput: float | None = None
     without_cost: float | None = None
+    written: str = ""
 
 
 _FIELDS = Entry.__struct_fields__
