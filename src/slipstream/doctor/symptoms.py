@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from slipstream.core.use import UseRow
 from slipstream.doctor.evidence import Evidence, Flow, ids
+from slipstream.doctor.outcome import is_clients_fault
 from slipstream.doctor.times import quantile
 from slipstream.profiling.resources import is_strained
 
@@ -64,7 +65,8 @@ def _since(evidence: Evidence) -> int | None:
 
 
 def _slow(evidence: Evidence) -> list[Symptom]:
-    times = [flow.record.duration_ns / 1e9 for flow in evidence.flows]
+    judged = [flow for flow in evidence.flows if not is_clients_fault(flow.record)]
+    times = [flow.record.duration_ns / 1e9 for flow in judged]
     p50, p95 = quantile(times, 0.5), quantile(times, 0.95)
     queue = sum(flow.parts.queue + flow.parts.waiting for flow in evidence.slow) / evidence.slow_ns
     said = ""
@@ -77,7 +79,7 @@ def _slow(evidence: Evidence) -> list[Symptom]:
     if not said:
         return []
     text = f"{said}: p50 {p50:.2f} s, p95 {p95:.2f} s"
-    return [Symptom("slow response times", text, _since(evidence), hit(evidence.flows), ids(evidence.slow))]
+    return [Symptom("slow response times", text, _since(evidence), hit(judged), ids(evidence.slow))]
 
 
 def _busy(evidence: Evidence) -> list[Symptom]:
@@ -120,7 +122,7 @@ def _unserved(evidence: Evidence) -> list[Symptom]:
     lost = [
         flow
         for flow in evidence.flows
-        if flow.record.outcome in {"failed", "refused"} and flow.record.status >= 429
+        if flow.record.outcome in {"failed", "refused"} and not is_clients_fault(flow.record)
     ]
     share = len(lost) / len(evidence.flows)
     if share < FAILED_SHARE_MIN:
