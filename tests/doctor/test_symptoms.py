@@ -12,6 +12,7 @@ from doctor.traffic import asks, evidence, happened, times
 from slipstream.cli.doctor_report import show
 from slipstream.config.settings import Settings
 from slipstream.core.record import Record
+from slipstream.core.use import UseRow
 from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import gather
 from slipstream.doctor.onset import BINS, PER_BIN_MIN, spell
@@ -73,6 +74,44 @@ def test_an_incident_that_is_over_is_told(behind: Sequence[str]) -> None:
         found.causes or found.verdict == "No cause found. Requests were slow for a while, and are well again."
     )
     assert " from " in printed(found).split("slow response times")[1].split(":")[0]
+
+
+BUSY_NEIGHBOURS = UseRow("cpu", 0.004, 17.0, "% of the time", None, "2 cores")
+
+
+@pytest.mark.parametrize(
+    ("row", "is_own"),
+    [
+        (BUSY_NEIGHBOURS, False),
+        (replace(BUSY_NEIGHBOURS, part="memory"), False),
+        (replace(BUSY_NEIGHBOURS, utilisation=0.5), True),
+        (replace(BUSY_NEIGHBOURS, utilisation=None), True),
+        (UseRow("cpu", 0.97), True),
+        (UseRow("pool database", 0.1, 3.0), True),
+    ],
+)
+def test_what_others_use_is_no_symptom_of_requests_that_are_well(row: UseRow, is_own: bool) -> None:
+    """Work waits for a CPU that this server hardly uses: a clean bill. What it uses itself is told."""
+    given = replace(evidence(asks(300, 8), {"a": times()}), resources=(row,))
+    found = diagnose(given, replays=1)
+
+    assert bool(found.symptoms) is is_own
+    assert all(symptom.is_now and not symptom.is_met for symptom in found.symptoms)
+    assert ("the server is well" in found.verdict) is not is_own
+    assert "all the time" not in printed(found)
+
+
+def test_beside_slow_requests_it_is_said_who_makes_them_wait() -> None:
+    """Of this server's own use, and of the others on the machine; as of now, not of the window."""
+    given = evidence(asks(400, 10), {"east": times(0.06, 0.004), "west": times(0.06, 0.02)})
+    found = diagnose(replace(given, resources=(BUSY_NEIGHBOURS,)), replays=1)
+    (told,) = [symptom for symptom in found.symptoms if symptom.is_now]
+
+    assert told.text == (
+        "now, at the time of asking: cpu (0% used by this server;"
+        " others on this machine make work wait for it 17% of the time)"
+    )
+    assert "symptom high resource usage: now, at the time of asking" in printed(found)
 
 
 def test_what_is_well_has_no_split_that_denies_it() -> None:

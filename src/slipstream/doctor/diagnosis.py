@@ -91,5 +91,5 @@ def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:
     if met:
         return "No cause found. There are symptoms, but every check was ruled out."
     if told:
-        return "No cause found: requests are well, but something is used to the full."
+        return "No cause found: requests are well, but something is strained."
     return "No cause found: the server is well."

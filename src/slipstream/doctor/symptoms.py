@@ -29,6 +29,12 @@ STALLED_MIN = 0.05
 
 STRAINED_SHOWN = 4
 
+SHARED = frozenset({"cpu", "memory"})
+"""Resources whose use is told of this server alone, and whose waiting may be told of the whole machine."""
+
+LITTLE_USE = 0.3
+"""Of one of them: with less it is others that this machine's work waits for."""
+
 GROUP_MIN = 10
 """Requests of somebody, and of the others, from which on they are compared."""
 
@@ -74,7 +80,8 @@ def symptoms(evidence: Evidence, *, is_caused: bool = False) -> tuple[Symptom, .
         return ()
     unserved = _unserved(evidence)
     slow = _slow(evidence, is_told=is_caused and not unserved)
-    return (*slow, *_busy(evidence), *_strained(evidence), *unserved)
+    strained = _strained(evidence, is_met=bool(slow or unserved))
+    return (*slow, *_busy(evidence), *strained, *unserved)
 
 
 def _since(evidence: Evidence) -> int | None:
@@ -143,17 +150,30 @@ def _busy(evidence: Evidence) -> list[Symptom]:
     return found
 
 
-def _strained(evidence: Evidence) -> list[Symptom]:
-    """What is nearly full now, or waited for."""
-    told = [row for row in evidence.resources if is_strained(row)]
+def _strained(evidence: Evidence, *, is_met: bool) -> list[Symptom]:
+    """What is nearly full now, or waited for.
+
+    Where others make work wait on this machine, that is told beside requests that are slow (`is_met`); it is
+    no symptom of those that are well.
+    """
+    told = [row for row in evidence.resources if is_strained(row) and (is_met or not _is_by_others(row))]
     if not told:
         return []
     text = f"now, at the time of asking: {', '.join(_strain(row) for row in told[:STRAINED_SHOWN])}"
     return [Symptom("high resource usage", text, None, (), is_now=True)]
 
 
+def _is_by_others(row: UseRow) -> bool:
+    return row.part in SHARED and row.utilisation is not None and row.utilisation < LITTLE_USE
+
+
 def _strain(row: UseRow) -> str:
     used = f"{row.utilisation:.0%} used" if row.utilisation is not None else ""
+    if _is_by_others(row):
+        return (
+            f"{row.part} ({used} by this server; others on this machine make work wait for it"
+            f" {row.saturation or 0.0:.0f}{row.saturation_unit})"
+        )
     waits = ""
     if row.saturation and row.saturation_unit.startswith("%"):
         waits = f"work waits for it {row.saturation:.0f}{row.saturation_unit}"
