@@ -98,12 +98,12 @@ def _seconds_needed(asked: Sequence[Asked], seconds: float) -> int:
     if ROUNDS * len(asked) < REQUESTS_MIN:
         return 0
     longest = 2 * ROUNDS * (asked[-1].at - asked[0].at + 1.0)
-    while seconds < longest:
-        seconds = min(longest, max(seconds + STEP_SECONDS, seconds * STEP))
-        needed = math.ceil(seconds / STEP_SECONDS) * STEP_SECONDS
+    needed = math.floor(seconds / STEP_SECONDS) * STEP_SECONDS
+    while needed < longest:
+        needed = max(needed + STEP_SECONDS, math.ceil(needed * STEP / STEP_SECONDS) * STEP_SECONDS)
         if _on_a_side(asked, needed) >= REQUESTS_MIN:
             return needed
-    return math.ceil(longest / STEP_SECONDS) * STEP_SECONDS
+    return needed
 
 
 def turns(rounds: int) -> list[bool]:
