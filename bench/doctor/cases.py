@@ -17,6 +17,7 @@ CONTROLS = (
     "a_little_slower",
     "short_hiccups",
     "different_models",
+    "mistyped_models",
 )
 
 
@@ -241,6 +242,14 @@ def short_hiccups(rng: random.Random, count: int) -> Case:
     return replace(case, world=replace(case.world, asks=asks, behind=behind))
 
 
+def mistyped_models(rng: random.Random, count: int) -> Case:
+    """One request in twenty asks for a model that there is not, and is refused in no time."""
+    case = control(rng, count)
+    asks = [replace(ask, model="m-turbo") if rng.random() < 0.05 else ask for ask in case.world.asks]
+    world = replace(case.world, asks=asks)
+    return replace(case, world=world, healthy=world)
+
+
 MAKERS = {
     "slow_upstream": slow_upstream,
     "small_cap": small_cap,
@@ -254,4 +263,5 @@ MAKERS = {
     "a_little_slower": a_little_slower,
     "short_hiccups": short_hiccups,
     "different_models": different_models,
+    "mistyped_models": mistyped_models,
 }

@@ -67,6 +67,7 @@ def test_what_is_full_now_is_a_symptom_and_no_cause() -> None:
     assert "disk" not in told.text
     said = diagnose(full).verdict
     assert said.startswith("No cause found: requests are well")
+    assert said == "No cause found: requests are well, but something is strained."
     assert diagnose(given).verdict == "No cause found: the server is well."
 
 

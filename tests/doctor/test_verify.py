@@ -2,14 +2,19 @@
 
 import asyncio
 import random
+import re
 from collections.abc import Sequence
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from doctor.traffic import asks
+from slipstream.core.errors import BadRequest
 from slipstream.doctor.outcome import Took, block_length, blocks, interval, outcome
 from slipstream.doctor.replay_model import Asked
-from slipstream.doctor.verify import compare, judged, stretched
+from slipstream.doctor.verify import REQUESTS_MIN, Verified, compare, ensure_enough, judged, stretched
 
 
 def side(factor: float, count: int = 300, *, failed: float = 0.0, seed: int = 1) -> list[Took]:
@@ -56,6 +61,61 @@ def test_sides_take_turns_and_play_the_same() -> None:
     assert without == sorted(stretch for is_fixed, stretch in played if is_fixed)
     assert done.is_kept
     assert done.gain == pytest.approx(0.5)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    rate=st.floats(0.02, 30.0),
+    count=st.integers(1, 150),
+    seconds=st.floats(1.0, 400.0),
+)
+def test_what_cannot_be_told_is_refused_before_it_is_paid_for(
+    rate: float, count: int, seconds: float
+) -> None:
+    """Nothing is switched, nothing sent; the time that is named is enough, and what is played is judged."""
+    asked = asks(count, rate)
+    sent: list[int] = []
+    switched: list[bool] = []
+
+    async def switch(is_fixed: bool) -> None:
+        switched.append(is_fixed)
+
+    async def drive(stretch: Sequence[Asked]) -> list[Took]:
+        sent.append(len(stretch))
+        return [Took(each.at, 1.0, True) for each in stretch]
+
+    def played(length: float) -> Verified:
+        return asyncio.run(compare(asked, length, switch, drive))
+
+    refused: BadRequest | None = None
+    try:
+        done = played(seconds)
+    except BadRequest as error:
+        refused = error
+    if refused is None:
+        assert done.is_told
+        return
+    assert (sent, switched) == ([], [])
+    assert "nothing was sent" in refused.hint
+    named = re.search(r"Verify for ([\d,]+) s", refused.hint)
+    if named is None:
+        assert 4 * count < REQUESTS_MIN
+    else:
+        needed = int(named[1].replace(",", ""))
+        assert needed > seconds
+        assert played(needed).is_told
+
+
+def test_two_requests_a_second_for_half_a_minute_are_too_few() -> None:
+    """The sentence says how many there would be, and how long would do."""
+    even = tuple(msgspec.structs.replace(each, at=at / 2) for at, each in enumerate(asks(240, 2)))
+    with pytest.raises(
+        BadRequest, match=r"^30 s of this load are 30 requests on a side; 60 are needed"
+    ) as refused:
+        ensure_enough(even, 30)
+
+    assert refused.value.hint == "Verify for 60 s; nothing was sent."
+    ensure_enough(even, 60)
 
 
 def test_few_recorded_requests_are_played_again() -> None:

@@ -135,3 +135,30 @@ def test_what_does_harm_ends_at_once() -> None:
     assert [is_fixed for _, is_fixed in switched] == [False, True]
     assert not done.is_kept
     assert "before the time was over: 100% of the requests failed with it, 0% without" in done.verdict
+
+
+@pytest.mark.parametrize(("share", "kept"), [(10, True), (3, False), (1, False)])
+def test_what_is_refused_for_the_fix_is_not_the_clients_fault(share: int, kept: bool) -> None:
+    """Faster, but each third or each is a 404 with it, each tenth without: taken back, at once."""
+    switched: list[tuple[int, bool]] = []
+
+    async def switch(is_fixed: bool) -> None:
+        switched.append((clock.wall_ns(), is_fixed))
+
+    async def recorded(since_wall_ns: int, until_wall_ns: int) -> list[Record]:
+        in_force = [is_fixed for at_ns, is_fixed in switched if at_ns <= since_wall_ns][-1]
+        step = (until_wall_ns - since_wall_ns) // 30
+        found = [came(since_wall_ns + at * step, (0.1 if in_force else 0.5) + at / 1e3) for at in range(30)]
+        return [
+            replace(each, outcome="refused", status=404) if at % (share if in_force else 10) == 0 else each
+            for at, each in enumerate(found)
+        ]
+
+    async def oldest() -> float:
+        return 0.0
+
+    done = asyncio.run(compare_live(0.6, switch, recorded, oldest))
+
+    assert done.is_kept is kept
+    assert ("were refused (4xx) with it, 10% without" in done.verdict) is not kept
+    assert len(switched) == (12 if kept else 2)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -98,6 +99,49 @@ def test_the_last_change_is_told() -> None:
     assert seen[:2] == [0, 0]
     assert before <= seen[2] <= clock.wall_ns()
     assert seen[3] == seen[2]
+
+
+def test_a_restart_with_other_settings_is_a_change(tmp_path: Path) -> None:
+    """The first start is none, the same settings again are none; others are, and so is what is taken while serving."""
+    path = tmp_path / "settings.json"
+
+    def started(settings: Settings, *read: Settings) -> list[int]:
+        left = list(read)
+        renewal = Renewal(
+            settings, Origin(lambda: left.pop(0), "file"), telling([]), noted([]), prepare=unasked
+        )
+        renewal.begin(path)
+        seen = [renewal.view().changed_wall_ns]
+        for _ in read:
+            asyncio.run(renewal.renew())
+            seen.append(renewal.view().changed_wall_ns)
+        return seen
+
+    before = clock.wall_ns()
+    first, again, other = started(ONE), started(weighted(1.0, port=0)), started(weighted(0.5))
+    kept = started(weighted(0.5), weighted(0.25))
+    tried = started(weighted(0.25), weighted(0.125), weighted(0.25))
+
+    assert (first, again) == ([0], [0])
+    assert before < other[0] < kept[1]
+    assert kept[0] == other[0]
+    assert tried[0] == tried[2] == kept[1] < tried[1]
+    assert started(weighted(0.25)) == [kept[1]]
+    assert started(weighted(0.25, workers=2))[0] > tried[1]
+
+
+def test_where_nothing_can_be_written_it_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder in the file's place: a warning, and settings are taken as ever."""
+    path = tmp_path / "settings.json"
+    path.mkdir()
+    renewal = renewal_of(Origin(lambda: weighted(0.5), "file"), [], [])
+    renewal.begin(path)
+    done = asyncio.run(renewal.renew())
+
+    assert done.taken == ("models.upstreams.a.weight",)
+    assert caplog.text.count("cannot be written") == 2
 
 
 def test_wrong_settings_change_nothing() -> None:

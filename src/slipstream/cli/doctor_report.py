@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slipstream.doctor.outcome import Interval, Outcome
     from slipstream.doctor.predict import Advice, Prediction
     from slipstream.doctor.split import Split
+    from slipstream.doctor.symptoms import Symptom
     from slipstream.doctor.verify import Verified
 
 IDS_SHOWN = 2
@@ -30,11 +31,10 @@ def show(found: "Diagnosis", console: Console) -> None:
         span = f"{_clock(found.since_wall_ns)} to {_clock(found.until_wall_ns)}"
         said(f"[dim]{found.requests:,} requests; judged: {span}[/]", highlight=False)
     for symptom in found.symptoms:
-        since = f" since {_clock(symptom.since_wall_ns)}" if symptom.since_wall_ns else ""
         whom = f"; it hits {', '.join(symptom.hits)}" if symptom.hits else ""
-        text = f"\n[bold]symptom[/] {symptom.group}{since}: {symptom.text}{whom}"
+        text = f"\n[bold]symptom[/] {symptom.group}{_when(symptom)}: {escape(symptom.text + whom)}"
         said(text, highlight=False, soft_wrap=False)
-    if found.split is not None and (found.causes or found.symptoms):
+    if found.split is not None and (found.causes or any(symptom.is_met for symptom in found.symptoms)):
         _split(found.split, console)
     for cause in found.causes:
         _cause(cause, console)
@@ -47,6 +47,16 @@ def show(found: "Diagnosis", console: Console) -> None:
         said("\n[bold]ruled out[/]")
     for each in found.ruled_out:
         said(f"  [dim]{each.check}: {escape(each.why)}[/]", highlight=False)
+
+
+def _when(symptom: "Symptom") -> str:
+    if symptom.is_now:
+        return ""
+    if symptom.since_wall_ns is None:
+        return " all the time"
+    if symptom.until_wall_ns is None:
+        return f" since {_clock(symptom.since_wall_ns)}"
+    return f" from {_clock(symptom.since_wall_ns)} to {_clock(symptom.until_wall_ns)}"
 
 
 def _split(told: "Split", console: "Console") -> None:

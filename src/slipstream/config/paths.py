@@ -73,6 +73,11 @@ def ledger_path(settings: Settings) -> Path:
     return data_folder(settings) / "doctor.db"
 
 
+def settings_since_path(settings: Settings) -> Path:
+    """Where it is kept since when the settings hold that are served with."""
+    return data_folder(settings) / "settings-since.json"
+
+
 def keys_path(settings: Settings) -> Path:
     """The SQLite file of the keys."""
     return _file(settings.keys.path) or data_folder(settings) / "keys.db"

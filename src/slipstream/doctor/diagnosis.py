@@ -67,7 +67,7 @@ def diagnose(
         )
         for number, finding in enumerate(found, start=1)
     )
-    told = symptoms(evidence)
+    told = symptoms(evidence, is_caused=bool(found))
     verdict = _verdict(causes, told)
     return Diagnosis(verdict, told, causes, ruled_out, count, since, until, split(evidence))
 
@@ -85,8 +85,11 @@ def _too_few(evidence: Evidence) -> str:
 def _verdict(causes: Sequence[Cause], told: Sequence[Symptom]) -> str:
     if causes:
         return causes[0].finding.cause
-    if any(symptom.group != "high resource usage" for symptom in told):
+    met = [symptom for symptom in told if symptom.is_met]
+    if met and all(symptom.until_wall_ns is not None for symptom in met):
+        return "No cause found. Requests were slow for a while, and are well again."
+    if met:
         return "No cause found. There are symptoms, but every check was ruled out."
     if told:
-        return "No cause found: requests are well, but something is used to the full."
+        return "No cause found: requests are well, but something is strained."
     return "No cause found: the server is well."

@@ -23,6 +23,7 @@ from slipstream.models.local_process import cores
 from slipstream.monitoring import admin
 from slipstream.server.profile_desk import UseList
 from slipstream.server.renewal import DoctorView
+from slipstream.store import settings_since
 from slipstream.store.records import PAGE_MAX, RecordFilter, RecordStore
 from slipstream.testing.load.quantity import seconds as seconds_of
 
@@ -62,7 +63,8 @@ class Doctor:
     def evidence(self, window: str | float = "1h") -> Evidence:
         """What a diagnosis of that window is made of. Raises as `diagnose`.
 
-        It begins at the last change of the live server's settings: what was before is not what is now.
+        It begins at the last change of the server's settings, while it served or by a restart with others:
+        what was before is not what is now.
         """
         span = seconds_of(window) if isinstance(window, str) else window
         if not 0 < span < WINDOW_SECONDS_MAX:
@@ -73,7 +75,7 @@ class Doctor:
         settings = self._settings or load()
         view = self.view(settings)
         in_force = view.settings if view is not None else settings
-        changed_ns = changed_since(view, since_ns)
+        changed_ns = changed_since(view, in_force, since_ns)
         since_ns = max(since_ns, changed_ns)
         stalls = [each for each in view.stalls if each.wall_ns >= since_ns] if view is not None else []
         return gather(
@@ -122,9 +124,17 @@ class Doctor:
         return ledger.read(ledger_meant(self._named, self._settings))
 
 
-def changed_since(view: DoctorView | None, since_wall_ns: int) -> int:
-    """When a live server's settings last changed after that; 0 where they did not, or none lives."""
-    return view.changed_wall_ns if view is not None and view.changed_wall_ns > since_wall_ns else 0
+def changed_since(view: DoctorView | None, settings: Settings, since_wall_ns: int) -> int:
+    """When settings last changed after that; 0 where they did not.
+
+    Where no server lives (`view` is None) it is told by what the last one has written down.
+    """
+    held_ns = (
+        view.changed_wall_ns
+        if view is not None
+        else settings_since.since(paths.settings_since_path(settings))
+    )
+    return held_ns if held_ns > since_wall_ns else 0
 
 
 async def _use(server: LiveServer) -> bytes:

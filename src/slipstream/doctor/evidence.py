@@ -14,6 +14,7 @@ from slipstream.core.record import Record
 from slipstream.core.stalls import StallSeen
 from slipstream.core.use import UseRow
 from slipstream.doctor.onset import Onset, onset
+from slipstream.doctor.outcome import is_clients_fault
 from slipstream.doctor.service_model import Observation, observations
 from slipstream.doctor.times import Parts, Visit, gap_of, parts_of, quantile, visits
 
@@ -159,11 +160,13 @@ def gather(
 def _change(records: Sequence[Record]) -> Onset | None:
     """When requests became slow; where the whole does not show it, when one upstream's answers did.
 
-    One of several that turns slow is avoided by then, and hardly moves the whole.
+    One of several that turns slow is avoided by then, and hardly moves the whole. Requests that are refused
+    for what they are take no time, and tell nothing of when others began to.
     """
-    change = onset([record.duration_ns / 1e9 for record in records])
+    judged = [at for at, record in enumerate(records) if not is_clients_fault(record)]
+    change = onset([records[at].duration_ns / 1e9 for at in judged])
     if change is not None:
-        return change
+        return replace(change, index=judged[change.index])
     best: Onset | None = None
     for upstream in {record.upstream for record in records if record.upstream}:
         places = [at for at, record in enumerate(records) if record.upstream == upstream]

@@ -1,7 +1,7 @@
 """The numbers that a fix is judged by, of requests that were replayed or served, and their spread. Pure.
 
 Requests that got no answer count as if they had taken the longest of all: a setting must not look fast
-because it turns people away.
+because it turns people away. Those that were wrong in themselves are no outcome of any setting.
 """
 
 import math
@@ -16,6 +16,12 @@ from slipstream.doctor.times import quantile
 
 LEVEL = 0.9
 """Of the intervals that are told."""
+
+OURS = frozenset({401, 403, 408})
+"""What an upstream answers to the gateway's own key, or for want of time: not to what a client asked."""
+
+MENDABLE = frozenset({"context_length_exceeded"})
+"""Refusals by the embedded model that a setting of ours would mend."""
 
 
 class Took(Struct, frozen=True):
@@ -53,8 +59,15 @@ class Interval(Struct, frozen=True):
         return self.low <= value <= self.high
 
 
-def took(records: Sequence[Record]) -> list[Took]:
-    """What clients met, in the order of the records; those that left by themselves are left out."""
+def is_clients_fault(record: Record) -> bool:
+    """Whether a request was refused for what it was: a mistyped model, a wrong key, a field too many."""
+    if record.outcome not in {"refused", "failed"} or not 400 <= record.status < 429:
+        return False
+    return not record.upstream or (record.status not in OURS and record.error_code not in MENDABLE)
+
+
+def met(records: Sequence[Record]) -> list[Took | None]:
+    """What the client of each record met; None where it left by itself."""
     first = min((record.arrived_wall_ns for record in records), default=0)
     return [
         Took(
@@ -63,9 +76,19 @@ def took(records: Sequence[Record]) -> list[Took]:
             record.outcome == "served",
             record.cost,
         )
-        for record in records
         if record.outcome != "aborted"
+        else None
+        for record in records
     ]
+
+
+def took(records: Sequence[Record]) -> list[Took]:
+    """What clients met, in the order of the records.
+
+    Those that left by themselves are left out, and those that had themselves to blame.
+    """
+    judged = [record for record in records if not is_clients_fault(record)]
+    return [each for each in met(judged) if each is not None]
 
 
 def span_of(requests: Sequence[Took]) -> float:

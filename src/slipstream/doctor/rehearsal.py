@@ -16,7 +16,16 @@ from slipstream.config.settings import Settings
 from slipstream.core.pool import PoolLimits
 from slipstream.doctor.checks.starved_local import LOCAL
 from slipstream.doctor.evidence import UNEXPLAINED_NS_MIN, Evidence, Flow
-from slipstream.doctor.outcome import Outcome, Took, block_length, blocks, outcome, span_of, took
+from slipstream.doctor.outcome import (
+    Outcome,
+    Took,
+    block_length,
+    blocks,
+    is_clients_fault,
+    met,
+    outcome,
+    span_of,
+)
 from slipstream.doctor.refusals import Refusing, refusing
 from slipstream.doctor.replay import Replayed, Stall, Traffic, replay
 from slipstream.doctor.replay_model import Asked, Served
@@ -53,7 +62,7 @@ class Rehearsal:
     """The traffic of some evidence, replayed under the settings in force and under others."""
 
     def __init__(self, evidence: Evidence, seed: int) -> None:
-        self.flows = evidence.flows[-REQUESTS_MAX:]
+        self.flows = _replayed(evidence.flows)
         self.settings = evidence.settings
         self._evidence = evidence
         self._seed = seed
@@ -172,15 +181,19 @@ class Rehearsals:
 
 def asked_of(evidence: Evidence) -> tuple[Asked, ...]:
     """The requests of a window, to be sent again; those whose clients left are asked for in full."""
-    flows = evidence.flows[-REQUESTS_MAX:]
+    flows = _replayed(evidence.flows)
     return _asked_of(flows, _seen(flows, evidence), is_busy=False)
 
 
+def _replayed(flows: Sequence[Flow]) -> tuple[Flow, ...]:
+    """The latest; without those that no setting makes good ones, which would be refused in no time again."""
+    return tuple(flow for flow in flows if not is_clients_fault(flow.record))[-REQUESTS_MAX:]
+
+
 def _played(done: Replayed) -> Played:
-    met = took(done.records)
-    left = iter(met)
-    by_number = (None if record.outcome == "aborted" else next(left) for record in done.records)
-    return Played(tuple(by_number), span_of(met), outcome(met), done.beyond)
+    by_number = met(done.records)
+    stayed = [each for each in by_number if each is not None]
+    return Played(tuple(by_number), span_of(stayed), outcome(stayed), done.beyond)
 
 
 def _places(count: int, chance: random.Random) -> list[int]:

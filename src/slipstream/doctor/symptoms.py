@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from slipstream.core.use import UseRow
 from slipstream.doctor.evidence import Evidence, Flow, ids
+from slipstream.doctor.onset import spell
+from slipstream.doctor.outcome import is_clients_fault
 from slipstream.doctor.times import quantile
 from slipstream.profiling.resources import is_strained
 
@@ -27,6 +29,12 @@ STALLED_MIN = 0.05
 
 STRAINED_SHOWN = 4
 
+SHARED = frozenset({"cpu", "memory"})
+"""Resources whose use is told of this server alone, and whose waiting may be told of the whole machine."""
+
+LITTLE_USE = 0.3
+"""Of one of them: with less it is others that this machine's work waits for."""
+
 GROUP_MIN = 10
 """Requests of somebody, and of the others, from which on they are compared."""
 
@@ -42,42 +50,88 @@ WHO: dict[str, Callable[[Flow], str]] = {
 
 
 class Symptom(Struct, frozen=True):
-    """One symptom; `since_wall_ns` is None where it was there all the time."""
+    """One symptom.
+
+    `since_wall_ns` is None where it was there all the time, or where only now is known (`is_now`);
+    `until_wall_ns` is None where it has not ended.
+    """
 
     group: Group
     text: str
     since_wall_ns: int | None
     hits: tuple[str, ...]
     requests: tuple[str, ...] = ()
+    until_wall_ns: int | None = None
+    is_now: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it is one of the requests, which users meet, and not of a resource alone."""
+        return self.group != "high resource usage"
 
 
-def symptoms(evidence: Evidence) -> tuple[Symptom, ...]:
-    """All that would be noticed; empty for a healthy server."""
+def symptoms(evidence: Evidence, *, is_caused: bool = False) -> tuple[Symptom, ...]:
+    """All that would be noticed; empty for a healthy server.
+
+    `is_caused`: a cause is known that accounts for the time of the slow requests. Then they are a symptom,
+    even if they are not so slow that they would be one by themselves.
+    """
     if not evidence.is_enough:
         return ()
-    found = (*_slow(evidence), *_busy(evidence), *_strained(evidence), *_unserved(evidence))
-    return tuple(found)
+    unserved = _unserved(evidence)
+    slow = _slow(evidence, is_told=is_caused and not unserved)
+    strained = _strained(evidence, is_met=bool(slow or unserved))
+    return (*slow, *_busy(evidence), *strained, *unserved)
 
 
 def _since(evidence: Evidence) -> int | None:
     return evidence.flows[0].record.arrived_wall_ns if evidence.onset is not None else None
 
 
-def _slow(evidence: Evidence) -> list[Symptom]:
-    times = [flow.record.duration_ns / 1e9 for flow in evidence.flows]
+def _slow(evidence: Evidence, *, is_told: bool) -> list[Symptom]:
+    judged = [flow for flow in evidence.flows if not is_clients_fault(flow.record)]
+    times = [flow.record.duration_ns / 1e9 for flow in judged]
     p50, p95 = quantile(times, 0.5), quantile(times, 0.95)
+    figures = f"p50 {p50:.2f} s, p95 {p95:.2f} s"
+    tail = f"one in twenty takes more than {p95 / max(p50, 1e-9):.1f} times as long as the middle one"
     queue = sum(flow.parts.queue + flow.parts.waiting for flow in evidence.slow) / evidence.slow_ns
     said = ""
     if evidence.onset is not None:
         said = f"requests take {evidence.onset.ratio:.1f} times as long as before"
+    elif (over := _spell(judged)) is not None:
+        return [over]
     elif p95 > TAIL_MIN * p50:
-        said = f"one in twenty takes more than {p95 / max(p50, 1e-9):.1f} times as long as the middle one"
+        said = tail
     elif queue > QUEUE_SHARE_MIN:
         said = f"the slow requests spend {queue:.0%} of their time waiting for their turn"
+    elif is_told:
+        said = tail
     if not said:
         return []
-    text = f"{said}: p50 {p50:.2f} s, p95 {p95:.2f} s"
-    return [Symptom("slow response times", text, _since(evidence), hit(evidence.flows), ids(evidence.slow))]
+    text = f"{said}: {figures}"
+    return [Symptom("slow response times", text, _since(evidence), hit(judged), ids(evidence.slow))]
+
+
+def _spell(judged: Sequence[Flow]) -> Symptom | None:
+    """Slow for a while, and well again: of all requests, or else of what one upstream takes."""
+    found = [(spell([flow.record.duration_ns / 1e9 for flow in judged]), judged, "requests took")]
+    if found[0][0] is None:
+        for upstream in sorted({flow.record.upstream for flow in judged if flow.visit is not None}):
+            there = [flow for flow in judged if flow.record.upstream == upstream]
+            over = spell([flow.parts.service / 1e9 for flow in there])
+            found.append((over, there, f"answers of {upstream} took"))
+    best, flows, what = max(found, key=lambda each: each[0].t if each[0] is not None else 0.0)
+    if best is None:
+        return None
+    since_ns = flows[best.first].record.arrived_wall_ns
+    until_ns = flows[best.last].record.arrived_wall_ns
+    met = [flow for flow in judged if since_ns <= flow.record.arrived_wall_ns <= until_ns]
+    times = [flow.record.duration_ns / 1e9 for flow in met]
+    text = (
+        f"for a while {what} {best.ratio:.1f} times as long as before and after:"
+        f" p50 {quantile(times, 0.5):.2f} s, p95 {quantile(times, 0.95):.2f} s of those that came then"
+    )
+    return Symptom("slow response times", text, since_ns, hit(met), ids(met), until_wall_ns=until_ns)
 
 
 def _busy(evidence: Evidence) -> list[Symptom]:
@@ -96,17 +150,30 @@ def _busy(evidence: Evidence) -> list[Symptom]:
     return found
 
 
-def _strained(evidence: Evidence) -> list[Symptom]:
-    """What is nearly full now, or waited for."""
-    told = [row for row in evidence.resources if is_strained(row)]
+def _strained(evidence: Evidence, *, is_met: bool) -> list[Symptom]:
+    """What is nearly full now, or waited for.
+
+    Where others make work wait on this machine, that is told beside requests that are slow (`is_met`); it is
+    no symptom of those that are well.
+    """
+    told = [row for row in evidence.resources if is_strained(row) and (is_met or not _is_by_others(row))]
     if not told:
         return []
     text = f"now, at the time of asking: {', '.join(_strain(row) for row in told[:STRAINED_SHOWN])}"
-    return [Symptom("high resource usage", text, None, ())]
+    return [Symptom("high resource usage", text, None, (), is_now=True)]
+
+
+def _is_by_others(row: UseRow) -> bool:
+    return row.part in SHARED and row.utilisation is not None and row.utilisation < LITTLE_USE
 
 
 def _strain(row: UseRow) -> str:
     used = f"{row.utilisation:.0%} used" if row.utilisation is not None else ""
+    if _is_by_others(row):
+        return (
+            f"{row.part} ({used} by this server; others on this machine make work wait for it"
+            f" {row.saturation or 0.0:.0f}{row.saturation_unit})"
+        )
     waits = ""
     if row.saturation and row.saturation_unit.startswith("%"):
         waits = f"work waits for it {row.saturation:.0f}{row.saturation_unit}"
@@ -120,7 +187,7 @@ def _unserved(evidence: Evidence) -> list[Symptom]:
     lost = [
         flow
         for flow in evidence.flows
-        if flow.record.outcome in {"failed", "refused"} and flow.record.status >= 429
+        if flow.record.outcome in {"failed", "refused"} and not is_clients_fault(flow.record)
     ]
     share = len(lost) / len(evidence.flows)
     if share < FAILED_SHARE_MIN:

@@ -4,6 +4,7 @@ Interleaved, so that what changes by itself meanwhile hits both sides: with and 
 round (ABBA), and both sides of a round play the same stretch of recorded traffic.
 """
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from slipstream.core.errors import BadRequest
 from slipstream.doctor.outcome import Interval, Outcome, Took, block_length, blocks, interval, outcome
 from slipstream.doctor.replay_model import Asked
 
@@ -18,6 +20,9 @@ ROUNDS = 4
 SAMPLES = 400
 REQUESTS_MIN = 60
 """Of each side; with fewer no p95 can be told."""
+
+STEP_SECONDS, STEP = 10, 1.05
+"""In what steps it is looked for how long would do."""
 
 FAILED_MORE = 0.02
 """A fix after which so many more requests fail is taken back, however fast the others are."""
@@ -49,7 +54,11 @@ Drive = Callable[[Sequence[Asked]], Awaitable[list[Took]]]
 
 
 async def compare(asked: Sequence[Asked], seconds: float, switch: Switch, drive: Drive) -> Verified:
-    """Play stretches of the recorded requests for `seconds` in all, half of it with the fix."""
+    """Play stretches of the recorded requests for `seconds` in all, half of it with the fix.
+
+    Raises `BadRequest` where that would be too few requests to tell anything, before any of them is sent.
+    """
+    ensure_enough(asked, seconds)
     without: list[Took] = []
     with_fix: list[Took] = []
     stretches = stretched(asked, seconds / (2 * ROUNDS), ROUNDS)
@@ -57,6 +66,44 @@ async def compare(asked: Sequence[Asked], seconds: float, switch: Switch, drive:
         await switch(is_fixed)
         appended(with_fix if is_fixed else without, await drive(stretches[number // 2]))
     return judged(without, with_fix, len(stretches))
+
+
+def ensure_enough(asked: Sequence[Asked], seconds: float) -> None:
+    """Raise `BadRequest` where `seconds` of these requests are too few; it says how many would do."""
+    count = _on_a_side(asked, seconds)
+    if count >= REQUESTS_MIN:
+        return
+    needed = _seconds_needed(asked, seconds)
+    hint = (
+        f"Verify for {needed:,} s; nothing was sent."
+        if needed
+        else f"Only {len(asked):,} requests are recorded that could be sent again; nothing was sent."
+    )
+    raise BadRequest(
+        f"{seconds:g} s of this load are {count} requests on a side; {REQUESTS_MIN} are needed to tell.",
+        param="verify",
+        hint=hint,
+    )
+
+
+def _on_a_side(asked: Sequence[Asked], seconds: float) -> int:
+    return sum(map(len, stretched(asked, seconds / (2 * ROUNDS), ROUNDS)))
+
+
+def _seconds_needed(asked: Sequence[Asked], seconds: float) -> int:
+    """So many seconds are requests enough, in tens; 0 where no time would be.
+
+    A stretch as long as all that was recorded, and played in every round, is the most there can be.
+    """
+    if ROUNDS * len(asked) < REQUESTS_MIN:
+        return 0
+    longest = 2 * ROUNDS * (asked[-1].at - asked[0].at + 1.0)
+    needed = math.floor(seconds / STEP_SECONDS) * STEP_SECONDS
+    while needed < longest:
+        needed = max(needed + STEP_SECONDS, math.ceil(needed * STEP / STEP_SECONDS) * STEP_SECONDS)
+        if _on_a_side(asked, needed) >= REQUESTS_MIN:
+            return needed
+    return needed
 
 
 def turns(rounds: int) -> list[bool]:

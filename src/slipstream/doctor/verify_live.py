@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from slipstream.core import clock
 from slipstream.core.record import Record
-from slipstream.doctor.outcome import Took, outcome, took
+from slipstream.doctor.outcome import Took, is_clients_fault, outcome, took
 from slipstream.doctor.verify import FAILED_MORE, REQUESTS_MIN, Switch, Verified, appended, judged, turns
 
 ROUNDS_MIN, ROUNDS_MAX = 6, 12
@@ -66,6 +66,14 @@ class Stretch(Struct, frozen=True):
     until_ns: int
 
 
+class Met(Struct, frozen=True):
+    """What clients met in a stretch; `refused` are those that had themselves to blame, as it seems."""
+
+    is_fixed: bool
+    requests: list[Took]
+    refused: int = 0
+
+
 async def compare_live(
     seconds: float,
     switch: Switch,
@@ -87,10 +95,14 @@ async def compare_live(
         if is_fixed and (harm := _harm(await _met(recorded, stretches[-LAST:]))):
             return harm
     await _until_over(stretches[-1].until_ns, oldest)
-    return judged_by_rounds(await _met(recorded, stretches))
+    met = await _met(recorded, stretches)
+    done = judged_by_rounds([(each.is_fixed, each.requests) for each in met])
+    if done.is_kept and (said := _refused_more(met)):
+        return replace(done, is_kept=False, verdict=f"Taken back: {said}.")
+    return done
 
 
-async def _met(recorded: Recorded, stretches: Sequence[Stretch]) -> list[tuple[bool, list[Took]]]:
+async def _met(recorded: Recorded, stretches: Sequence[Stretch]) -> list[Met]:
     """What clients met in each stretch, by when they came; each is read by itself, however many came."""
     found = []
     for each in stretches:
@@ -99,8 +111,23 @@ async def _met(recorded: Recorded, stretches: Sequence[Stretch]) -> list[tuple[b
             (record for record in records if each.since_ns <= record.arrived_wall_ns < each.until_ns),
             key=lambda record: record.arrived_wall_ns,
         )
-        found.append((each.is_fixed, took(came)))
+        found.append(Met(each.is_fixed, took(came), sum(map(is_clients_fault, came))))
     return found
+
+
+def _refused_more(met: Sequence[Met]) -> str:
+    """What is to be said where more is refused with the fix: then that is not the clients' fault."""
+    shares = []
+    for side in (False, True):
+        refused = sum(each.refused for each in met if each.is_fixed is side)
+        count = refused + sum(len(each.requests) for each in met if each.is_fixed is side)
+        if count < STOP_REQUESTS:
+            return ""
+        shares.append(refused / count)
+    without, with_fix = shares
+    if with_fix <= without + 2 * FAILED_MORE:
+        return ""
+    return f"{with_fix:.0%} of the requests were refused (4xx) with it, {without:.0%} without"
 
 
 def _sides(met: Sequence[tuple[bool, list[Took]]]) -> tuple[list[Took], list[Took]]:
@@ -110,13 +137,16 @@ def _sides(met: Sequence[tuple[bool, list[Took]]]) -> tuple[list[Took], list[Too
     return found
 
 
-def _harm(met: Sequence[tuple[bool, list[Took]]]) -> Verified | None:
+def _harm(met: Sequence[Met]) -> Verified | None:
     """The verdict where there is no doubt already that the fix does harm: users meet it."""
-    without, with_fix = _sides(met)
-    if min(len(without), len(with_fix)) < STOP_REQUESTS:
+    without, with_fix = _sides([(each.is_fixed, each.requests) for each in met])
+    refused = _refused_more(met)
+    if not refused and min(len(without), len(with_fix)) < STOP_REQUESTS:
         return None
     one, other = outcome(without), outcome(with_fix)
-    if other.failed_share > one.failed_share + 2 * FAILED_MORE:
+    if refused:
+        said = refused
+    elif other.failed_share > one.failed_share + 2 * FAILED_MORE:
         said = f"{other.failed_share:.0%} of the requests failed with it, {one.failed_share:.0%} without"
     elif other.p95 > WORSE_MAX * one.p95 and min(len(without), len(with_fix)) >= REQUESTS_MIN:
         said = f"with it the p95 is {other.p95:.2f} s, without it {one.p95:.2f} s"

@@ -5,8 +5,10 @@ stood still.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -15,9 +17,12 @@ from slipstream.config import names
 from slipstream.config.renewable import has_other_orders, is_live, merged
 from slipstream.config.settings import Local, Settings
 from slipstream.core import clock
-from slipstream.core.errors import ConfigurationError, SlipstreamError
+from slipstream.core.errors import ConfigurationError, SlipstreamError, StoreFailed
 from slipstream.core.stalls import StallSeen
 from slipstream.profiling.stalls import Stall
+from slipstream.store import settings_since
+
+_log = logging.getLogger(__name__)
 
 STALLS_MAX = 2_000
 """Stalls that are kept, the latest; older ones are counted."""
@@ -51,7 +56,7 @@ class DoctorView(Struct, frozen=True):
     stalls: tuple[StallSeen, ...]
     stalls_forgotten: int
     changed_wall_ns: int = 0
-    """When settings were last taken while serving; 0 = never since it started."""
+    """When settings last changed, while serving or by a restart with others; 0 = not as far as is known."""
 
 
 class Renewal:
@@ -86,6 +91,15 @@ class Renewal:
         self._changed_wall_ns = 0
         self._home: tuple[Settings, int] | None = None
         """The settings that others were tried beside, and since when they held."""
+        self._path: Path | None = None
+
+    def begin(self, path: Path) -> None:
+        """It begins to serve: since when these settings hold is read there, and written from now on."""
+        self._path = path
+        try:
+            self._changed_wall_ns = settings_since.begun(path, self.settings, clock.wall_ns())
+        except StoreFailed as error:  # it serves all the same; the doctor looks back too far at worst
+            _log.warning("%s", error)
 
     def stalled(self, stall: StallSeen) -> None:
         """An event loop has stood still."""
@@ -124,8 +138,17 @@ class Renewal:
                     if self._home is None or self._home[0] != was:
                         self._home = was, since_ns
                     self._changed_wall_ns = clock.wall_ns()
+                await asyncio.to_thread(self._write)
                 await self._mark(f"settings changed: {', '.join(taken)}"[:MARK_CHARACTERS])
             return Renewed(taken, left, refused, why)
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        try:
+            settings_since.hold(self._path, self.settings, self._changed_wall_ns)
+        except StoreFailed as error:
+            _log.warning("%s", error)
 
 
 def seen(stall: Stall, slot: int) -> StallSeen:

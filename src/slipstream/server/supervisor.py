@@ -195,6 +195,7 @@ class Supervisor:
             )
         )
         _sweep_sockets(settings)
+        self._renewal.begin(paths.settings_since_path(settings))
         listener = bind_unix(self._control_path)
         parts.callback(self._control_path.unlink, missing_ok=True)
         self._measure(parts)

@@ -21,7 +21,7 @@ export function report({ result: found, since, at }, confirm) {
   return [
     verdict(found, at),
     ...(found.symptoms.length ? [part("Symptoms", el("ul", { class: "symptoms" }, ...found.symptoms.map(symptom)))] : []),
-    ...(found.split ? [part("Where the slow requests' time goes", ...splitRows(found.split))] : []),
+    ...(found.split && isIll(found) ? [part("Where the slow requests' time goes", ...splitRows(found.split))] : []),
     ...(found.causes.length ? [part("Causes", ...found.causes.map((cause) => causeCard(cause, () => confirm(cause, since))))] : []),
     ...(found.ruled_out.length ? [part("Ruled out", el("dl", { class: "ruled-out" }, ...found.ruled_out.map(({ check, why }) => el("div", {}, el("dt", {}, spaced(check)), el("dd", {}, why)))))] : []),
   ];
@@ -67,8 +67,19 @@ function verdict(found, at) {
     el("p", { class: "quiet" }, `${span}; looked at ${moment(at)}.`));
 }
 
-function symptom({ group, text, since_wall_ns: since, hits }) {
-  const facts = [since ? `since ${clock(since)}` : "all the time", hits.length ? `hits ${hits.join(", ")}` : ""].filter(Boolean).join("; ");
+/** Whether something is wrong with requests: where they are well, what makes the slowest of them slow is no news. */
+function isIll({ causes, symptoms }) {
+  return causes.length > 0 || symptoms.some(({ group }) => group !== "high resource usage");
+}
+
+function when({ since_wall_ns: since, until_wall_ns: until, is_now: isNow }) {
+  if (isNow) return "";
+  if (!since) return "all the time";
+  return until ? `from ${clock(since)} to ${clock(until)}` : `since ${clock(since)}`;
+}
+
+function symptom({ group, text, hits, ...time }) {
+  const facts = [when(time), hits.length ? `hits ${hits.join(", ")}` : ""].filter(Boolean).join("; ");
   return el("li", {}, el("b", {}, group), el("span", {}, text), el("span", { class: "quiet" }, facts));
 }
 
