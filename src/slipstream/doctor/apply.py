@@ -30,9 +30,8 @@ from slipstream.doctor.outcome import Took
 from slipstream.doctor.rehearsal import asked_of
 from slipstream.doctor.replay_model import Asked
 from slipstream.doctor.setting_file import BEFORE, Change
-from slipstream.doctor.verify import By, Verified, compare
+from slipstream.doctor.verify import By, Verified, compare, ensure_enough
 from slipstream.doctor.verify_live import compare_live
-from slipstream.doctor.whose_ledger import seen_here
 from slipstream.monitoring import admin
 from slipstream.monitoring.summary import Summary
 from slipstream.store.ledger import Entry, LedgerStore, State
@@ -69,7 +68,9 @@ def apply(
     server, view = doctor.live(settings), doctor.view(settings)
     if server is None or view is None or not view.file:
         raise ConfigurationError("No server is running here that could take the setting.")
-    held = seen_here(server, view)
+    if seconds and by == "replay":
+        ensure_enough(asked_of(evidence), seconds)
+    held = view.settings
     ledger = paths.ledger_path(held)
     with alone(ledger), contextlib.closing(LedgerStore(ledger)) as store:
         if store.unfinished():

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 
+import msgspec
+
 from slipstream.config import paths
 from slipstream.config.live import LiveServer, find_live
 from slipstream.config.load import load
@@ -18,7 +20,7 @@ from slipstream.doctor.diagnosis import Diagnosis, diagnose
 from slipstream.doctor.evidence import RECORDS_MAX, Evidence, gather
 from slipstream.doctor.ledger import Ledger
 from slipstream.doctor.predict import REPLAYS
-from slipstream.doctor.whose_ledger import ledger_meant
+from slipstream.doctor.whose_ledger import ledger_meant, seen_here
 from slipstream.models.local_process import cores
 from slipstream.monitoring import admin
 from slipstream.server.profile_desk import UseList
@@ -97,7 +99,8 @@ class Doctor:
         if server is None:
             return None
         said = PORTAL.call(admin.request(server, "GET", "doctor"), timeout=ASK_SECONDS)
-        return admin.understood(said, DoctorView)
+        view = admin.understood(said, DoctorView)
+        return msgspec.structs.replace(view, settings=seen_here(server, view))
 
     def resources(self, settings: Settings) -> tuple[UseRow, ...]:
         """The USE table of the live server, of about the last second; empty where none lives."""

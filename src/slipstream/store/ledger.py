@@ -30,8 +30,8 @@ class Entry(Struct, frozen=True, kw_only=True):
     load that verified it, without the fix and with it.
 
     `file` is the settings file that it was written into, `file_before` where that one lies as it was (empty =
-    there was none), `written` what was written into it beside the setting: lines of TOML below the same table.
-    `note` says what became of a fix that was interrupted.
+    there was none), `written` what was written into it beside the setting: lines of TOML below the same
+    table. `note` says what became of a fix that was interrupted.
     """
 
     wall_ns: int
