@@ -790,3 +790,14 @@ def test_a_step_shared_by_thousands_of_tasks_costs_each_the_same() -> None:
 
     assert profiler.get_profile_data().step_timings["shared"].count == 2_000
     assert looked == 0
+
+
+def test_a_call_that_never_ends_is_told() -> None:
+    """What runs within it is of it, so nothing has ended: that is said."""
+    profiler = ResponseTimeProfiler()
+    with profiler.step("serve for ever"):
+        for _ in range(3):
+            with profiler.step("request"):
+                pass
+        assert str(profiler.get_profile_data()) == "nothing recorded; 1 call is under way"
+    assert profiler.get_profile_data().under_way == 0

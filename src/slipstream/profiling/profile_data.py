@@ -39,6 +39,7 @@ class ProfileData(Struct, frozen=True):
         tree: how steps nest, over the same sample.
         slowest: the slowest calls, whole.
         sampled, not_kept, late: calls in the sample, steps only in the sums, steps that outlived their call.
+        under_way: calls that have not ended.
     """
 
     calls: int
@@ -55,10 +56,14 @@ class ProfileData(Struct, frozen=True):
     sampled: int
     not_kept: int
     late: int
+    under_way: int = 0
 
     def __str__(self) -> str:
         if not self.calls:
-            return "nothing recorded"
+            open_ = {0: "", 1: "; 1 call is under way"}.get(
+                self.under_way, f"; {self.under_way} calls are under way"
+            )
+            return f"nothing recorded{open_}"
         tails = {share.step: share.variance for share in self.tail}
         lines = [rendering.call_line(name, timing) for name, timing in self.response_time.items()]
         lines += ["", *rendering.step_table(self.step_timings, tails), ""]
@@ -75,8 +80,8 @@ class ProfileData(Struct, frozen=True):
         return "\n".join(lines)
 
 
-def profile_data(collection: Collection) -> ProfileData:
-    """What a collection holds, worked out."""
+def profile_data(collection: Collection, *, begun: int = 0) -> ProfileData:
+    """What a collection holds, worked out; `begun` calls have begun."""
     paths = [critical_path(trace.root) for trace in collection.kept]
     vectors = [_own_named(by_name(path), trace) for path, trace in zip(paths, collection.kept, strict=True)]
     found = verdict(vectors)
@@ -98,6 +103,7 @@ def profile_data(collection: Collection) -> ProfileData:
         sampled=len(collection.kept),
         not_kept=collection.not_kept,
         late=collection.late,
+        under_way=max(0, begun - collection.calls),
     )
 
 

@@ -64,6 +64,7 @@ class ResponseTimeProfiler:
         """In a forked child the calls that were under way are the parent's."""
         self.current.set(None)
         self.shared.clear()
+        self._begun, self._count = itertools.count(1), 0
 
     def profile_response_time(self, function: Callable[P, R]) -> Callable[P, R]:
         """Time every call of a function: plain, async, generator or async generator.
@@ -93,11 +94,12 @@ class ResponseTimeProfiler:
 
     def get_profile_data(self) -> ProfileData:
         """What was timed up to now: calls that have ended. An empty profile prints "nothing recorded"."""
-        return profile_data(self._collection.settled())
+        return profile_data(self._collection.settled(), begun=self._count)
 
     def reset(self) -> None:
         """Forget what was timed; calls under way are taken when they end."""
         self._collection.clear()
+        self._begun, self._count = itertools.count(1), 0
 
     # For the steps and wrappers of this module.
 
