@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway_peers import environment
+from watching import LOOKING_MAX, decided, middle
 
-from profiling import LOOKING_MAX, decided, middle
 from slipstream.profiling import CpuProfiler, ResponseTimeProfiler
 
 RESULT = Path(__file__).parent / "results" / "steps.json"

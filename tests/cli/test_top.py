@@ -62,7 +62,9 @@ def test_lines_where_nobody_draws(server: Serving) -> None:
     assert (done.returncode, done.stderr, len(lines)) == (0, "", 3)
     assert all("requests=" in each and "p95=" in each and "cpu=" in each for each in lines)
     assert "\x1b" not in done.stdout
-    assert len({each.split()[0] for each in lines}) == 3
+    seconds = [each.split()[0] for each in lines]
+    assert seconds == sorted(seconds)
+    assert len(set(seconds)) >= 2  # a look that is late shares its second with the next
 
 
 def test_frames_as_json(server: Serving) -> None:

@@ -2,6 +2,8 @@
 
 import http.client
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,3 +136,16 @@ def test_a_replay_beside_it_moves_no_clock_of_its_own(dashboard: PerformanceDash
     while dashboard.snapshot()["response_time"] is None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_who_asks_first_on_virtual_time_stops_no_clock() -> None:
+    """A replay that is the first to measure something: looks go on in true time."""
+    program = (
+        "import time\nfrom slipstream.core import clock\n"
+        "from slipstream.monitoring.performance_monitor import PerformanceMonitor\n"
+        "monitor = PerformanceMonitor()\n"
+        "with clock.driven_by(lambda: 10**18): monitor.measure_response_time(lambda: None)\n"
+        "end = time.monotonic() + 30\n"
+        "while monitor.get_cpu_usage() is None: assert time.monotonic() < end; time.sleep(0.1)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

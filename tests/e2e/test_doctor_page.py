@@ -182,7 +182,7 @@ def test_a_fix_that_was_interrupted_is_told(tmp_path: Path, browser: Browser) ->
         expect(tab.page.locator("#ledger .outcome")).to_have_text(["interrupted", "kept"])
         first, second = (tab.page.locator("#ledger .row-detail").nth(at) for at in (0, 1))
         expect(first).to_contain_text(
-            "models.attempts` is 2 again; what else was changed in the file since is kept"
+            "models.attempts` is out of the file again; what else was changed in the file since is kept"
         )
         expect(first.locator("details")).to_have_count(0)
         second.locator("summary").click()

@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,7 +67,8 @@ class OwnProcess:
     def _started(self) -> "_State":
         with self._lock:
             if self._state is None:
-                self._state = _State()
+                with ThreadPoolExecutor(1) as thread:  # who asks first may be on virtual time: its own alone
+                    self._state = thread.submit(_State).result()
                 threading.Thread(target=self._state.run, name="slipstream-metrics", daemon=True).start()
             return self._state
 

@@ -23,7 +23,7 @@ class CpuProfiler:
 
     Args:
         hertz: looks a second. What they cost is told in every profile (`own_seconds`); for a worker of the
-            server `bench/profiling.py` measures it.
+            server `bench/watching.py` measures it.
     """
 
     def __init__(self, hertz: int = 100) -> None:

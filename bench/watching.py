@@ -29,7 +29,7 @@ import psutil
 from slipstream.config.live import LiveServer, live_servers
 from slipstream.config.settings import Settings
 
-RESULT = Path(__file__).parent / "results" / "profiling.json"
+RESULT = Path(__file__).parent / "results" / "watching.json"
 ROUNDS, PROFILES, REQUESTS, CONNECTIONS = 80, 12, 800, 8
 WATCH_MAX, LOOKING_MAX = 1.03, 0.01
 DRAWS = 2_000
