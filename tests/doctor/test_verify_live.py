@@ -36,7 +36,10 @@ def stretches(gain: float, spread: float, seed: int, rounds: int = 12) -> list[t
     return made
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.2, 0.4])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize("spread", [pytest.param(0.0, marks=LONG), 0.2, pytest.param(0.4, marks=LONG)])
 def test_stretches_that_differ_by_themselves_are_no_gain(spread: float) -> None:
     """Nothing was gained, 40 times: it is kept in hardly more than one in twenty."""
     assert sum(judged_by_rounds(stretches(0.0, spread, seed)).is_kept for seed in range(40)) <= 5
@@ -54,7 +57,7 @@ def test_the_chance_of_a_change() -> None:
     assert by_chance([]) == 1.0
 
 
-@pytest.mark.parametrize(("factor", "kept"), [(0.4, True), (1.5, False)])
+@pytest.mark.parametrize(("factor", "kept"), [pytest.param(0.4, True, marks=LONG), (1.5, False)])
 def test_live_traffic_tells_whether_it_helps(factor: float, kept: bool) -> None:
     """Requests keep coming; those of the fixed stretches are faster (kept) or slower (taken back)."""
     rng = random.Random(4)

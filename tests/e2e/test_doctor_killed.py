@@ -96,6 +96,7 @@ def broken_off_beside(server: Serving, edited: Callable[[str], str]) -> None:
         process.wait(60)
 
 
+@pytest.mark.long
 def test_an_edit_of_others_is_kept_and_the_fix_is_not(server: Serving) -> None:
     """The fix that ends takes itself out of their file, and the ledger says so."""
     file = server.folder / "slipstream.toml"
@@ -109,6 +110,7 @@ def test_an_edit_of_others_is_kept_and_the_fix_is_not(server: Serving) -> None:
     file.write_text(before, "utf-8")
 
 
+@pytest.mark.long
 def test_what_could_not_be_taken_back_stays_told(server: Serving) -> None:
     """The file cannot be read just then: the fix that ends leaves it, and `--recover` mends it once it can."""
     file = server.folder / "slipstream.toml"
@@ -125,6 +127,7 @@ def test_what_could_not_be_taken_back_stays_told(server: Serving) -> None:
     file.write_text(before, "utf-8")
 
 
+@pytest.mark.long
 def test_a_killed_child_of_the_page_is_taken_back_at_once(server: Serving) -> None:
     """The server has seen it die."""
     before = (server.folder / "slipstream.toml").read_text("utf-8")

@@ -55,7 +55,7 @@ def assistant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture(
     params=[
         pytest.param("planted", marks=pytest.mark.long),
-        pytest.param("assistant", marks=pytest.mark.model),
+        pytest.param("assistant", marks=[pytest.mark.model, pytest.mark.long]),
     ]
 )
 def either(request: pytest.FixtureRequest) -> Serving:
