@@ -190,7 +190,7 @@ def test_a_fix_that_was_interrupted_is_told(tmp_path: Path, browser: Browser) ->
         expect(second.locator(".figures tbody tr").first).to_contain_text("500 ms")
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
         tab.assert_silent()
-    assert file.read_text("utf-8") == "# ours\nmodels.attempts = 2\nmodels.wait_seconds = 3\n"
+    assert file.read_text("utf-8") == "# ours\nmodels.wait_seconds = 3\n"
 
 
 def test_a_healthy_server_gets_a_clean_bill(tmp_path: Path, browser: Browser) -> None:
