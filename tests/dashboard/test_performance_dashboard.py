@@ -4,6 +4,7 @@ import http.client
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from slipstream.core import clock
 from slipstream.core.errors import BadRequest, ConfigurationError
 from slipstream.dashboard.performance_dashboard import PerformanceDashboard
+from slipstream.monitoring.own_process import OWN_PROCESS
 from slipstream.monitoring.performance_monitor import PerformanceMonitor
 
 
@@ -22,6 +24,7 @@ from slipstream.monitoring.performance_monitor import PerformanceMonitor
 def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PerformanceDashboard]:
     monkeypatch.setenv("SLIPSTREAM__STATE_FOLDER", str(tmp_path))
     monkeypatch.setenv("SLIPSTREAM__DATA_FOLDER", str(tmp_path))
+    OWN_PROCESS._forget()  # as in a program of its own: what other tests have measured is not in it
     made = PerformanceDashboard(owner="test")
     yield made
     made.close()
@@ -44,6 +47,24 @@ def post(url: str, path: str, body: bytes) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_looks_go_on_whatever_ran_before() -> None:
+    """The thread that looks at this process's numbers lives, and time passes for it."""
+    OWN_PROCESS.read(lambda readings: None)
+    state = OWN_PROCESS._state
+    assert state is not None
+    frame, deadline = state.readings.frame, time.monotonic() + 10
+    while state.readings.frame <= frame:
+        threads = [each.name for each in threading.enumerate()]
+        assert time.monotonic() < deadline, (
+            frame,
+            threads,
+            clock.monotonic_ns,
+            clock.wall_ns,
+            vars(state.readings),
+        )
+        time.sleep(0.1)
 
 
 def test_page_of_this_process(dashboard: PerformanceDashboard) -> None:
