@@ -1,13 +1,11 @@
 """A printed profile of steps: critical path, waits and call tree stand below the table, within a screen."""
 
 import re
-from collections.abc import Iterator
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipstream.core import clock
+from profiling.driven import Clock
 from slipstream.core.steps import DEPTH_MAX
 from slipstream.profiling import ResponseTimeProfiler
 from slipstream.profiling.call_tree import CallNode
@@ -25,23 +23,6 @@ NODES = st.recursive(
     ),
     max_leaves=60,
 )
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_ns = 1_000_000
-
-    def pass_ms(self, ms: float) -> None:
-        self.now_ns += int(ms * 1e6)
-
-
-@pytest.fixture
-def time_() -> Iterator[Clock]:
-    driven = Clock()
-    with clock.driven_by(lambda: driven.now_ns):
-        yield driven
 
 
 def part(printed: str, head: str) -> list[str]:

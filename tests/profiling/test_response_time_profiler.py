@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 
+from profiling.driven import Clock
 from slipstream.core import clock, steps
 from slipstream.core.errors import BadRequest
 from slipstream.core.steps import DEPTH_MAX, NAMES_MAX, NO_ROOM, OTHER, SPANS_MAX, Span
@@ -26,23 +27,6 @@ from slipstream.profiling import ResponseTimeProfiler
 from slipstream.profiling.exports import to_chrome_trace, to_collapsed, to_otlp, to_speedscope
 from slipstream.profiling.profile_data import ProfileData
 from slipstream.profiling.rendering import waterfall
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_ns = 1_000_000
-
-    def pass_ms(self, ms: float) -> None:
-        self.now_ns += int(ms * 1e6)
-
-
-@pytest.fixture
-def time_() -> Iterator[Clock]:
-    driven = Clock()
-    with clock.driven_by(lambda: driven.now_ns):
-        yield driven
 
 
 def test_nothing_recorded() -> None:
