@@ -118,3 +118,10 @@ def test_what_was_waited_for_adds_up(stalls: list[Stall]) -> None:
 
     assert sum(waits.values()) == pytest.approx(1.0)
     assert all(0 <= share <= 1 for share in waits.values())
+
+
+def test_a_function_that_many_tasks_ran_was_held_by_each_for_its_turn() -> None:
+    """The one that is named waited for the others as they did for it."""
+    seen = Stall(10**9, 1.0, (), "req_a", 3, "loop", 1.0, (), 4)
+
+    assert held("worker 0", seen).parts == {"req_a": 0.25}

@@ -38,7 +38,8 @@ def held(process: str, stall: Stall) -> Held:
     parts: dict[str, float] = {}
     if stall.kind == "loop" and stall.seconds > 0:
         parts = {each.task: min(1.0, each.seconds / stall.seconds) for each in stall.also}
-        parts[stall.task] = 1.0 if stall.share >= WHOLE else stall.share
+        share = 1.0 if stall.share >= WHOLE else stall.share  # of the function, which tasks ran in turns
+        parts[stall.task] = share / stall.tasks
     return Held(process, stall.wall_ns - round(stall.seconds * 1e9), stall.wall_ns, parts)
 
 
