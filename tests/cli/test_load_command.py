@@ -183,6 +183,7 @@ def test_a_limit_is_told(server: SimulatorProcess, environ: dict[str, str]) -> N
     assert done.stderr.count(" users ") == 3
 
 
+@pytest.mark.long
 def test_a_search_is_kept_and_has_a_page(
     server: SimulatorProcess, environ: dict[str, str], tmp_path: Path
 ) -> None:

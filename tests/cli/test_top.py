@@ -54,6 +54,7 @@ def top(server: Serving, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_lines_where_nobody_draws(server: Serving) -> None:
     """Into a pipe goes a plain line a second, without control codes."""
     done = top(server, "--frames", "3")

@@ -21,11 +21,12 @@ STRIP = """(node) => [...node.querySelectorAll('i')].map((bar) => [
 
 
 def ask(page: Page, text: str) -> None:
-    """Ask, and wait for the server's record of the answer."""
+    """Ask, and wait until the server's record of the answer is drawn."""
     with page.expect_response(lambda response: "/_slipstream/requests/" in response.url and response.ok):
         page.locator("#question").fill(text)
         page.locator("#question").press("Enter")
         page.locator(".answer:last-child .foot").wait_for()
+    expect(page.locator(".answer:last-child .strip i")).not_to_have_count(0)
 
 
 def recorded_steps() -> set[str]:
@@ -184,9 +185,6 @@ def test_strip_and_panel_on_a_phone(browser: Browser, page_server: str, scene: S
         page = watched.open()
         page.locator("#picker").wait_for()
         ask(page, "hello")
-        expect(page.locator(".strip")).to_be_visible(
-            timeout=20_000
-        )  # the record comes a moment after the answer
         strip, figures = (
             page.locator(".strip").bounding_box(),
             page.locator(".timing .figures").bounding_box(),

@@ -29,6 +29,7 @@ def predicted(seed: int) -> Prediction:
     return told
 
 
+@pytest.mark.long
 def test_the_point_lies_within_its_interval() -> None:
     """Of 20 random cases at most one misses, for each of the numbers."""
     told = [predicted(seed) for seed in range(CASES)]

@@ -130,6 +130,7 @@ def test_slow_model_is_told_and_cleared(tmp_path: Path) -> None:
     assert {message["receiver"] for message in sent} == {"hook", "people"}
 
 
+@pytest.mark.long
 def test_history_outlives_the_server(tmp_path: Path) -> None:
     """After a restart the history is there, and a mark says when the server began and what changed."""
     with told(tmp_path) as (server, hook, _):
@@ -147,6 +148,7 @@ def test_history_outlives_the_server(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.long
 def test_receiver_that_is_down_hears_later(tmp_path: Path) -> None:
     """A webhook that fails is tried again; one that refuses becomes a dead letter that can be sent anew."""
     with told(tmp_path) as (server, hook, _):

@@ -53,6 +53,7 @@ def test_calls_outlive_the_scripts_that_made_them(server: Serving) -> None:
     assert app_calls(server) == before + 3
 
 
+@pytest.mark.long
 def test_many_scripts_at_once(server: Serving) -> None:
     """More scripts than there are guest slabs: those that find no room still run, none is an error."""
     code = (
@@ -110,6 +111,7 @@ assert monitor.summary().source == "process"
     run(server, code)
 
 
+@pytest.mark.long
 def test_server_that_ended_is_no_error(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A script goes on by itself when its server ends, and tells its own numbers from then on."""
     code = """

@@ -259,6 +259,7 @@ def test_phone_needs_no_sideways_scrolling(browser: Browser, loaded: Serving, wi
         watched.assert_clean()
 
 
+@pytest.mark.long
 def test_percentiles_are_those_of_the_records(browser: Browser, tmp_path: Path) -> None:
     """On a recorded run the page's percentiles are the exact ones of the records, within the histogram's 1.1 %."""
     with serving(tmp_path, **SETTINGS) as server, ThreadPoolExecutor(4) as pool:

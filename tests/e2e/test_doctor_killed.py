@@ -49,6 +49,7 @@ def states(server: Serving) -> list[str]:
     return [each["state"] for each in server.json("/_slipstream/ledger")["entries"]]  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 def test_a_killed_command_is_told_and_taken_back(server: Serving) -> None:
     """Who only looks is told what to do; asked to, file and server are as before, and so the row says."""
     file = server.folder / "slipstream.toml"

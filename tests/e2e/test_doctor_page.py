@@ -88,6 +88,7 @@ def test_the_look_is_the_server_s_and_is_kept(page: Page, ill: Serving) -> None:
     assert ill.json("/_slipstream/doctor/run")["number"] == number + 1  # type: ignore[operator]
 
 
+@pytest.mark.long
 def test_what_is_cancelled_is_said_to_end_until_it_has(page: Page, ill: Serving) -> None:
     """However often the page asks meanwhile how far it is; here the doctor is held, so that its end takes long."""
     page.locator("#since").select_option("24h")
@@ -193,6 +194,7 @@ def test_a_fix_that_was_interrupted_is_told(tmp_path: Path, browser: Browser) ->
     assert file.read_text("utf-8") == "# ours\nmodels.wait_seconds = 3\n"
 
 
+@pytest.mark.long
 def test_a_healthy_server_gets_a_clean_bill(tmp_path: Path, browser: Browser) -> None:
     """Said gladly; a held loop may be named on a crowded machine, a slow upstream must not."""
     with two_upstreams(tmp_path, ttft_ms=200) as server:
@@ -208,6 +210,7 @@ def test_a_healthy_server_gets_a_clean_bill(tmp_path: Path, browser: Browser) ->
             tab.assert_silent()
 
 
+@pytest.mark.long
 def test_too_few_requests_and_errors_are_said_in_words(tmp_path: Path, browser: Browser) -> None:
     """Nothing asked yet: what is needed, and where to ask; nothing looked at yet: what the button does."""
     simulated = {"SLIPSTREAM__MODELS__SIMULATED__SIM__OUTPUT_TOKENS": "4"}

@@ -117,6 +117,7 @@ def test_what_must_not_be_asked_is_refused(
     assert state(server)["number"] == before
 
 
+@pytest.mark.long
 def test_another_setting_than_expected_is_not_changed(server: Serving) -> None:
     """Causes may have moved since somebody saw them."""
     file = (server.folder / "slipstream.toml").read_text("utf-8")
@@ -159,6 +160,7 @@ def test_a_killed_server_leaves_no_orphan_and_its_settings_as_they_were(server: 
     assert file.read_text("utf-8") == before
 
 
+@pytest.mark.long
 def test_an_ended_server_takes_its_doctor_with_it(tmp_path_factory: pytest.TempPathFactory) -> None:
     """SIGTERM while a fix is verified: taken back, then all processes are gone, and the ledger tells of none."""
     with two_upstreams(tmp_path_factory.mktemp("ended"), west_itl_ms=60) as running:

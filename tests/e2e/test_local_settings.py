@@ -90,7 +90,8 @@ class Endless:
         return self.said
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_slots_follow_and_no_request_fails(tmp_path: Path, workers: int) -> None:
     """1, 2, 1, 2, 1 slots under four users: as many answers are decoded at once, each is whole."""
     stretches: list[tuple[int, int, int]] = []
@@ -185,6 +186,7 @@ def test_a_request_under_way_ends_where_it_began(tmp_path: Path) -> None:
     assert all(each.endswith(b"data: [DONE]\n\n") for each in said)
 
 
+@pytest.mark.long
 def test_two_reloads_at_once_and_deaths_afterwards(tmp_path: Path) -> None:
     """One follows the other; what dies later, model or worker, begins again with the settings in force."""
     with with_local(tmp_path, slots=1) as server:

@@ -97,6 +97,7 @@ def test_a_wrong_collector_is_told_at_the_start(tmp_path_factory: pytest.TempPat
         pass
 
 
+@pytest.mark.long
 def test_a_dead_collector_harms_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Requests are answered, the failure is counted, and the server ends in time."""
     with serving(

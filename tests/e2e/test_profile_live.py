@@ -203,6 +203,7 @@ def test_a_leak_is_named_by_the_memory_profile(either: Serving) -> None:
         assert "times slower" in process
 
 
+@pytest.mark.long
 def test_tracemalloc_is_for_those_who_ask(planted: Serving) -> None:
     """It finds the same, in every process, and says what it costs."""
     with Asking(planted, "planted leak"):

@@ -63,6 +63,7 @@ def test_stalls_and_strips_are_there(page: Page) -> None:
     expect(page.locator("#use tbody")).to_contain_text("supervisor: record writer")
 
 
+@pytest.mark.long
 def test_a_long_garbage_collection_is_there(page: Page, server: Serving) -> None:
     """In the list, as what it is, with its request; and in the strip of its process."""
     server.ask("planted garbage")

@@ -215,6 +215,7 @@ def test_slow_bodies(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.long
 def test_idle_connection_is_closed(house: House) -> None:
     """C3: a connection that asks nothing more is closed after `keep_alive_seconds`, without a word."""
     with wire(house.server.url) as client:

@@ -35,6 +35,7 @@ def state_of(here: Here, upstream: str) -> str:
     return state
 
 
+@pytest.mark.long
 def test_dead_upstream_is_left_alone_and_probed_by_one() -> None:
     """U1: one of two is dead: nobody notices; five failures open its breaker; then one request at a time tries it."""
 

@@ -24,6 +24,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Performan
         alerts.remove_alert(view.name)
 
 
+@pytest.mark.long
 def test_own_calls_fire_a_rule(alone: PerformanceAlerts) -> None:
     """What this process measures of itself fires a rule of its own, is in its history, and clears."""
     view = alone.add_alert("Slow", 'max(response_time{source="app"}, 3s) > 1 ms', "critical")

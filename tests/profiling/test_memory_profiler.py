@@ -233,6 +233,7 @@ def test_another_profiler_is_not_displaced(folders: Path) -> None:
         sys.setprofile(before)
 
 
+@pytest.mark.long
 def test_windows_one_after_the_other_leave_a_busy_program_whole(folders: Path) -> None:
     """Threads that compute, allocate and end go on right through windows that open and close."""
     over = threading.Event()

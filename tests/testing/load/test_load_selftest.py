@@ -83,6 +83,7 @@ def test_the_engine_sees_a_frozen_server() -> None:
     assert min(worst) < 0.1 or oracle.disturbed
 
 
+@pytest.mark.long
 def test_the_oracle_catches_omission() -> None:
     """Latencies of a loop that waits for each answer before it asks again fail the same oracle by far."""
     script = frozen_script(3)
@@ -100,6 +101,7 @@ def test_the_oracle_catches_omission() -> None:
     assert {each.rank: each.error for each in oracle.percentiles}[90] > 0.5
 
 
+@pytest.mark.long
 def test_the_engine_measures_a_queue() -> None:
     """Response times of an M/D/1 queue are those of the recursion over the same arrivals."""
     oracle = asyncio.run(known_queue(seconds=2, options=ONE))

@@ -245,6 +245,7 @@ def test_public_traces_are_played(slots: SimulatorProcess) -> None:
     assert result.error_rate == 0
 
 
+@pytest.mark.long
 def test_slower_is_told() -> None:
     """Four times as slow fails; what is compared must be a figure, and an unanswering side is told."""
     shape = LoadConfig(concurrent_users=2)
@@ -268,6 +269,7 @@ def test_slower_is_told() -> None:
         asyncio.run(compare("http://127.0.0.1:1", "http://127.0.0.1:1", shape, options))
 
 
+@pytest.mark.long
 def test_a_side_that_fails_is_worse() -> None:
     """As fast, but a tenth of it errors: FAIL, whatever the times say."""
     shape = LoadConfig(concurrent_users=4)
