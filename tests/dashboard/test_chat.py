@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from dashboard.backend import Backend, Scene
-from e2e.browser import Watched, watched_page
+from e2e.browser import AWAY, Watched, watched_page
 
 pytestmark = pytest.mark.browser
 
@@ -399,11 +399,10 @@ def test_model_picker(chat: Watched, scene: Scene) -> None:
 def test_new_text_is_followed_only_at_the_end(chat: Watched, scene: Scene) -> None:
     """At the end the page follows; scrolled up it stays, and a button leads back."""
     page = chat.page
-    place = "node => Math.round(node.scrollHeight - node.clientHeight - node.scrollTop)"
     scroller = page.locator("#scroller")
     ask(page, "/endless", wait=False)
     page.locator(".prose p").nth(40).wait_for()
-    assert scroller.evaluate(place) < 60
+    assert scroller.evaluate(AWAY) < 60
     expect(page.locator("#jump")).to_be_hidden()
     scroller.hover()
     page.mouse.wheel(0, -500)
@@ -414,7 +413,7 @@ def test_new_text_is_followed_only_at_the_end(chat: Watched, scene: Scene) -> No
     page.get_by_role("button", name="Jump to latest").click()
     page.locator(".prose p").nth(90).wait_for()
 
-    assert scroller.evaluate(place) < 60
+    assert scroller.evaluate(AWAY) < 60
     page.keyboard.press("Escape")
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from dashboard.backend import Scene
-from e2e.browser import Watched, watched_page
+from e2e.browser import AWAY, Watched, watched_page
 
 pytestmark = pytest.mark.browser
 
@@ -67,16 +67,36 @@ def test_two_hundred_messages(chat: Watched, scene: Scene) -> None:
     """A long conversation opens at its end, takes further questions, and the model is told all of it."""
     page = chat.open_with(turns(100))
     page.locator(".answer .foot").nth(99).wait_for()
-    place = "node => Math.round(node.scrollHeight - node.clientHeight - node.scrollTop)"
     expect(page.locator("#jump")).to_be_hidden()
-    assert page.locator("#scroller").evaluate(place) < 60
+    assert page.locator("#scroller").evaluate(AWAY) < 60
     ask(page, "and now?")
 
     assert len(scene.seen[-1]["messages"]) == 201
-    page.wait_for_function(
-        f"() => ({place})(document.querySelector('#scroller')) < 60"
-    )  # it follows by frames
+    expect(page.locator("#jump")).to_be_hidden()
+    page.wait_for_function(f"() => ({AWAY})(document.querySelector('#scroller')) < 60", polling=50)
     assert page.locator(".answer:last-child .prose").inner_text() == PARIS
+
+
+def test_what_shrinks_for_a_moment_is_no_reader_who_left(chat: Watched, scene: Scene) -> None:
+    """A line that is drawn anew, laid out smaller meanwhile, moves the page upwards: it follows all the same."""
+    page = chat.open_with(turns(20))
+    page.locator(".answer .foot").nth(19).wait_for()
+    page.evaluate("""async () => {
+      const scroller = document.querySelector("#scroller");
+      const { style } = document.querySelector(".answer:last-child");
+      const frame = () => new Promise((done) => requestAnimationFrame(done));
+      await frame();
+      style.display = "none";
+      scroller.scrollHeight; // laid out: the end is further up
+      style.display = "";
+      await frame(); // it is as large as before
+      await new Promise((done) => setTimeout(done, 0));
+      style.paddingBottom = "400px"; // and grows before the browser tells of the scrolling
+      for (let passed = 0; passed < 4; passed += 1) await frame();
+    }""")
+
+    assert page.locator("#scroller").evaluate(AWAY) < 60
+    expect(page.locator("#jump")).to_be_hidden()
 
 
 def test_new_chat_can_be_taken_back(chat: Watched, scene: Scene) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
+AWAY = "node => Math.round(node.scrollHeight - node.clientHeight - node.scrollTop)"
+"""How far a node is scrolled away from its end, in pixels."""
 PATIENCE_MS = 15_000
 """How long a page may take for what it is expected to do: the machine may be busy."""
 ARGUMENTS = (

@@ -23,8 +23,7 @@ from types import CodeType, FrameType
 from slipstream.core import clock
 from slipstream.core.errors import ConfigurationError
 from slipstream.profiling.cpu_profile import CpuProfile, Frame, Sample
-from slipstream.profiling.stall_watch import ALARM_CODE
-from slipstream.profiling.stalls import collecting
+from slipstream.profiling.stalls import ALARMS, striking
 from slipstream.profiling.threads import begin
 
 DEPTH_MAX = 128
@@ -125,7 +124,7 @@ class Sampler(threading.Thread):
     def _look(self) -> None:
         began_ns = time.thread_time_ns()
         used_before, used_now = self._used_ns, {}
-        self._struck_by = {id(ALARM_CODE), id(_RING_CODE), *collecting()}
+        self._struck_by = striking()
         # While we hold the interpreter's lock no thread of this list can end: its clock is there.
         for ident, frame in sys._current_frames().items():
             if ident == self.ident:
@@ -230,8 +229,7 @@ def _ring(number: int, frame: FrameType | None) -> None:
 
 _ALARM = _Alarm()
 atexit.register(_ALARM.disarm)
-_RING_CODE = _ring.__code__
-"""What stands on top of the line that ran."""
+ALARMS.append(_ring.__code__)
 
 
 class _Lines:

@@ -26,7 +26,7 @@ import msgspec
 
 from slipstream.core import clock
 from slipstream.core.errors import Unavailable
-from slipstream.profiling.stalls import Looks, Stall, places
+from slipstream.profiling.stalls import ALARMS, Looks, Stall, places
 from slipstream.profiling.threads import begin
 
 BEAT_SECONDS = 0.1
@@ -71,6 +71,7 @@ class StallWatch:
         self._beat_ns = self._looked_ns = 0
         self._beat_seconds = BUSY_BEAT_SECONDS
         self._is_judging = False  # the loop turns: an alarm that was under way finds nothing to look at
+        self._is_looking = False
         self._looks = Looks()
         self._waiting = 0  # of the victims, those seen while it stood
         self._alarm: Callable[[int, FrameType | None], None] | None = None
@@ -189,10 +190,15 @@ class StallWatch:
 
     def _ring(self, number: int, frame: FrameType | None) -> None:
         """On top of whatever ran: what goes wrong here may not come up there, too deep a recursion either."""
+        if self._is_looking:  # on a busy machine a look may last until the next alarm
+            return
+        self._is_looking = True
         try:
             self._look(frame)
         except FAILURES:
             self.missed += 1
+        finally:
+            self._is_looking = False
 
     def _start_thread(self) -> None:
         self._over = over = threading.Event()
@@ -208,5 +214,4 @@ class StallWatch:
                 self.missed += 1
 
 
-ALARM_CODE = StallWatch._ring.__code__
-"""What the alarm puts on top of a stack: whoever reads the stack at that moment begins below."""
+ALARMS.append(StallWatch._ring.__code__)

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Literal
 
 from msgspec import Struct
@@ -218,9 +218,9 @@ def gc_stall(seconds: float, victims: int | None) -> Stall:
 
 
 def places(frame: FrameType | None) -> tuple[Place, ...]:
-    """A stack, innermost first, as it was called: callbacks of the collector stand on no line's account."""
+    """A stack, innermost first, as it was called: what struck a line stands on no line's account."""
     found: list[Place] = []
-    uncalled = collecting()
+    uncalled = striking()
     while frame is not None and len(found) < STACK_MAX:
         code = frame.f_code
         if id(code) in uncalled:
@@ -231,10 +231,15 @@ def places(frame: FrameType | None) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def collecting() -> set[int]:
-    """Addresses of the code of the collector's callbacks, which it runs on top of whatever it struck."""
+ALARMS: list[CodeType] = []
+"""What the alarms of this package run on top of whatever they struck."""
+
+
+def striking() -> set[int]:
+    """Addresses of code that stands on top of a line which never called it: of alarms, of the collector."""
     functions = (getattr(callback, "__func__", callback) for callback in gc.callbacks)
-    return {id(each.__code__) for each in functions if hasattr(each, "__code__")}
+    collecting = (each.__code__ for each in functions if hasattr(each, "__code__"))
+    return {id(code) for code in (*ALARMS, *collecting)}
 
 
 def task_name() -> str:
