@@ -89,3 +89,27 @@ def test_importing_starts_nothing() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_program_without_files_goes_on_and_is_measured_later() -> None:
+    """At the limit of open files a measured call gives its result, figures are unknown; afterwards all is there."""
+    code = (
+        "import os, resource\n"
+        "from app.core.monitoring import PerformanceMonitor\n"
+        "monitor = PerformanceMonitor()\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+        "held = []\n"
+        "try:\n"
+        "    while True: held.append(os.dup(0))\n"
+        "except OSError: pass\n"
+        "told = [monitor.measure_response_time(lambda: 3).result, monitor.get_memory_usage()]\n"
+        "for file in held: os.close(file)\n"
+        "told += [monitor.measure_response_time(lambda: 4).result, monitor.get_memory_usage() > 0]\n"
+        "assert told == [3, None, 4, True], told\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ulimit -n" in done.stderr
+    assert "Traceback" not in done.stderr

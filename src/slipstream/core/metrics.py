@@ -200,6 +200,7 @@ _OURSELVES = (
     _counter("slabs_lost", "", "Slabs that could not be claimed or read; their values are missing."),
     _counter("series_points_dropped", "", "Points of time series that could not be stored."),
     _counter("clock_steps", "", "Jumps of the wall clock that were seen."),
+    _counter("resource_errors", "", "Looks at the machine's use that it refused; unknown meanwhile."),
     _counter("live_viewers_dropped", "", "Viewers of the live stream dropped for being too slow."),
     _counter("alerts_fired", "alerts", "Alerts that began to fire.", "severity"),
     _counter("alerts_delivered", "messages", "Alert messages delivered.", "receiver"),

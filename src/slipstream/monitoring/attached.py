@@ -50,11 +50,20 @@ class Attachment:
         with self._lock:
             now_ns = clock.monotonic_ns()
             if self._looked_ns is None or now_ns - self._looked_ns > LOOK_NS:
-                found = find_live(load(), server=self._named or None)
+                found = self._found()
                 self._looked_ns = now_ns
                 if found != self._server:
                     self._server = found
                     self._leave()
+            return self._server
+
+    def _found(self) -> LiveServer | None:
+        """The one that is known already, where the system lets nobody look."""
+        try:
+            return find_live(load(), server=self._named or None)
+        except OSError as error:  # no file more may be opened
+            if self._looked_ns is None:
+                _log.warning("whether a server lives cannot be seen for now: %s", error)
             return self._server
 
     def calls(self) -> Calls:

@@ -6,6 +6,7 @@ server's supervisor does.
 
 import asyncio
 import contextlib
+import logging
 import os
 import tempfile
 import threading
@@ -15,19 +16,21 @@ from pathlib import Path
 from typing import TypeVar
 
 from slipstream.core import clock
+from slipstream.core.errors import StoreFailed, Unavailable
 from slipstream.core.ports import RecordSink
 from slipstream.core.readings import Readings
 from slipstream.monitoring.aggregate import Aggregate, Source
 from slipstream.monitoring.calls import Calls
 from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.recorder import MeasuredSink, RequestRecorder
-from slipstream.monitoring.resources import ResourceReader
-from slipstream.monitoring.slab import Slab, claim, make_slab
+from slipstream.monitoring.resource_meter import ResourceMeter
+from slipstream.monitoring.slab import Slab, claim, make_slab, private_slab
 from slipstream.monitoring.slab_reader import SlabReader
 
 T = TypeVar("T")
 
 TICK_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 _WRITERS = ("calls", "requests", "resources")
 
 
@@ -43,7 +46,7 @@ class OwnProcess:
         """What `question` finds in the readings, which stand still meanwhile.
 
         `fresh` waits, at most a second, until all that was counted up to now is in them; not for an
-        event loop.
+        event loop. Raises `Unavailable` where this process is refused what it takes.
         """
         state = self._started()
         with state.looked:
@@ -53,24 +56,45 @@ class OwnProcess:
             return question(state.readings)
 
     def calls(self) -> Calls:
-        """Where measured calls are written."""
-        return self._started().calls
+        """Where measured calls are written. Where this process is refused what that takes: nowhere."""
+        state = self._started_or_none()
+        return state.calls if state is not None else Calls(private_slab())
 
-    def sink(self, inner: RecordSink) -> MeasuredSink:
+    def sink(self, inner: RecordSink) -> RecordSink:
         """What is to be given the records of the requests of this process, all from one thread."""
-        return MeasuredSink(self._started().requests, inner)
+        state = self._started_or_none()
+        return MeasuredSink(state.requests, inner) if state is not None else inner
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._state: _State | None = None
+        self._is_told = False
 
     def _started(self) -> "_State":
+        """Raises `Unavailable` where this process is refused the files or the thread that it takes."""
         with self._lock:
             if self._state is None:
-                with ThreadPoolExecutor(1) as thread:  # who asks first may be on virtual time: its own alone
-                    self._state = thread.submit(_State).result()
-                threading.Thread(target=self._state.run, name="slipstream-metrics", daemon=True).start()
+                try:
+                    with ThreadPoolExecutor(1) as thread:  # who asks may be on virtual time: its own alone
+                        state = thread.submit(_State).result()
+                    threading.Thread(target=state.run, name="slipstream-metrics", daemon=True).start()
+                except (OSError, RuntimeError, StoreFailed) as error:
+                    raise Unavailable(
+                        f"Not measurable for now: {getattr(error, 'strerror', None) or error}.",
+                        hint="It takes a dozen open files and a thread: `ulimit -n`, `ulimit -u`.",
+                    ) from None
+                self._state = state
             return self._state
+
+    def _started_or_none(self) -> "_State | None":
+        """For those whose own work must go on: that it is not measured is said once."""
+        try:
+            return self._started()
+        except Unavailable as error:
+            if not self._is_told:
+                _log.error("%s", error)
+            self._is_told = True
+            return None
 
 
 class _State:
@@ -89,9 +113,8 @@ class _State:
         calls, requests, resources = slabs
         self.calls = Calls(calls)
         self.requests = RequestRecorder(requests)
-        self._meter = Meter(resources)
-        self._resources = ResourceReader()
-        self._told: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._resources = ResourceMeter(Meter(resources))
+        self._resources.read()  # from which the next one counts
         self.readings = Aggregate(
             sources, resources, now_ns=clock.monotonic_ns(), wall_ns=clock.wall_ns(), past=None
         )
@@ -106,12 +129,7 @@ class _State:
         """One look at everything."""
         seen = self._resources.read()
         with self.looked:
-            for name, labels, value in seen.gauges():
-                self._meter.set(name, value, *labels.values())
-            for name, labels, value in seen.counters():
-                key = name, tuple(labels.values())
-                self._meter.count(name, *key[1], by=value - self._told.get(key, 0.0))
-                self._told[key] = value
+            self._resources.write(seen)
             self.readings.tick(clock.monotonic_ns(), clock.wall_ns())
             self.looked.notify_all()
 

@@ -142,14 +142,14 @@ class PerformanceMonitor:
 
     def _read(self, *, fresh: bool) -> Summary:
         server = self._attachment.server()
-        if server is None:
-            return OWN_PROCESS.read(_alone, fresh=fresh)
         try:
+            if server is None:
+                return OWN_PROCESS.read(_alone, fresh=fresh)
             return ask(self._attachment, server, fresh=fresh)
         except ConfigurationError:
             raise
         except (SlipstreamError, TimeoutError) as error:
-            _log.warning("the server does not tell its metrics: %s", error)
+            _log.warning("the metrics cannot be read: %s", error)
             return Summary(clock.wall_ns(), "nowhere")
 
     def _keep(self, seen: Summary, *, fresh: bool) -> None:

@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
 from slipstream.core import clock
 from slipstream.core.errors import SlipstreamError, StoreFailed
 from slipstream.core.meters import Counters
@@ -23,7 +21,7 @@ from slipstream.monitoring.live import LiveFeed, live_frame
 from slipstream.monitoring.loop_use import LoopUse
 from slipstream.monitoring.meter import Meter, attach
 from slipstream.monitoring.pauses import GcPauses, watch_lag
-from slipstream.monitoring.resources import ResourceReader, Value
+from slipstream.monitoring.resource_meter import ResourceMeter
 from slipstream.monitoring.slab import Slab, claim, link_slab, make_slab, private_slab
 from slipstream.monitoring.slab_reader import SlabReader
 from slipstream.monitoring.wide import RENEW_SECONDS
@@ -64,7 +62,6 @@ class Measuring:
         self._files: dict[Path, int] = {}
         self._loop_use = LoopUse()
         self._listeners: list[Callable[[], None]] = []
-        self._told: dict[tuple[str, tuple[str, ...]], float] = {}
         names = [f"worker-{slot}" for slot in range(workers)]
         names += [f"spare-{number}" for number in range(SPARES)]
         names += [f"guest-{number}" for number in range(GUESTS)]
@@ -162,26 +159,11 @@ class Measuring:
         return True
 
     async def _watch_resources(self) -> None:
-        try:
-            reader = await asyncio.to_thread(ResourceReader, None, self._data_folder)
-            while True:
-                await asyncio.sleep(TICK_SECONDS)
-                seen = await asyncio.to_thread(reader.read)
-                for name, labels, value in seen.gauges():
-                    self.meter.set(name, value, *labels.values())
-                for each in seen.counters():
-                    self._count_up(each)
-        except (OSError, psutil.Error) as error:
-            _log.error("resources cannot be watched: %s", error)
-
-    def _count_up(self, counted: Value) -> None:
-        """A counter that somebody else counts: add what it has grown by."""
-        name, labels, value = counted
-        key = name, tuple(labels.values())
-        growth = value - self._told.get(key, 0.0)
-        self._told[key] = value
-        if growth > 0:
-            self.meter.count(name, *key[1], by=growth)
+        resources = ResourceMeter(self.meter, self._data_folder)
+        await asyncio.to_thread(resources.read)  # from which the next one counts
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            resources.write(await asyncio.to_thread(resources.read))
 
     def _past(self, name: str, labels: Labels, span: Span) -> list[Point]:
         return self._keeper.find(name, labels, span)
