@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from slipstream.config.alerting import Alerts, Slo
 from slipstream.core import clock
 from slipstream.core.alerts import RULES_MAX, Event, Rule
-from slipstream.core.errors import BadRequest
+from slipstream.core.errors import BadRequest, Unavailable
 from slipstream.core.readings import Readings
 from slipstream.monitoring.alerts.evaluator import Evaluator, RuleView
 from slipstream.monitoring.conditions.program import Tested, compiled, tested
@@ -80,9 +80,15 @@ class OwnAlerts:
         return self._evaluator.views(clock.wall_ns()) if self._evaluator is not None else []
 
     def _run(self) -> None:
-        pause = threading.Event()
+        pause, is_told = threading.Event(), False
         while not pause.wait(TICK_SECONDS):
-            self._look(fresh=False)
+            try:
+                self._look(fresh=False)
+                is_told = False
+            except Unavailable as error:
+                if not is_told:
+                    _log.error("alerts are not watched for now. %s", error)
+                is_told = True
 
     def _look(self, *, fresh: bool) -> None:
         for event in OWN_PROCESS.read(self._asked, fresh=fresh):
