@@ -274,6 +274,7 @@ def test_load_test(guide: str, capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert result.summary.steps.parts["upstream"].mean.value > 1
 
 
+@pytest.mark.long
 @pytest.mark.model
 @pytest.mark.usefixtures("tests_are_short")
 def test_stress_test(guide: str, capsys: pytest.CaptureFixture[str]) -> None:

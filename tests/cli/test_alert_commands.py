@@ -132,6 +132,7 @@ def test_mistake_is_pointed_at(server: Serving) -> None:
     assert "`response_time`" in done.stderr
 
 
+@pytest.mark.long
 def test_backtest(server: Serving) -> None:
     """The past is replayed in a sentence, and with other `for`."""
     shown = ["", "There was no data"]

@@ -125,6 +125,7 @@ def test_model_that_does_not_start_is_said(browser: Browser, page_server: str, s
         watched.assert_clean()
 
 
+@pytest.mark.long
 def test_question_to_a_model_that_does_not_start_goes_out(
     browser: Browser, page_server: str, scene: Scene
 ) -> None:

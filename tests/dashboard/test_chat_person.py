@@ -159,6 +159,7 @@ def test_change_of_model_is_seen_in_the_conversation(chat: Watched) -> None:
     assert page.locator(".by").all_inner_texts() == ["gpt-oss-120b"]
 
 
+@pytest.mark.long
 def test_long_code_stays_in_its_box(browser: Browser, page_server: str, scene: Scene) -> None:
     """Lines of code are not broken and do not widen the page: the box scrolls, with the keyboard too."""
     line = "value = " + " + ".join(f"part_{number}" for number in range(60))

@@ -155,6 +155,7 @@ def test_normal_chat_leaves_the_console_empty(chat: Watched, scene: Scene) -> No
     chat.assert_silent()
 
 
+@pytest.mark.long
 def test_record_that_never_comes_is_given_up(chat: Watched, scene: Scene) -> None:
     """A bounded number of requests, then the page says that these are its own figures."""
     page = chat.page

@@ -57,7 +57,8 @@ def test_the_chance_of_a_change() -> None:
     assert by_chance([]) == 1.0
 
 
-@pytest.mark.parametrize(("factor", "kept"), [pytest.param(0.4, True, marks=LONG), (1.5, False)])
+@pytest.mark.long
+@pytest.mark.parametrize(("factor", "kept"), [(0.4, True), (1.5, False)])
 def test_live_traffic_tells_whether_it_helps(factor: float, kept: bool) -> None:
     """Requests keep coming; those of the fixed stretches are faster (kept) or slower (taken back)."""
     rng = random.Random(4)

@@ -121,6 +121,7 @@ def fires_and_clears(server: Serving, hook: Hook, box: Mailbox, model: str, wind
     ]
 
 
+@pytest.mark.long
 def test_slow_model_is_told_and_cleared(tmp_path: Path) -> None:
     """The whole way with real servers at the other ends; afterwards all of it is in the history."""
     with told(tmp_path) as (server, hook, box):

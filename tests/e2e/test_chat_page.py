@@ -89,6 +89,7 @@ def test_a_one_time_link_logs_in(browser: Browser, tmp_path: Path) -> None:
         assert (status, b"slipstream open" in body) == (401, True)
 
 
+@pytest.mark.long
 def test_links_and_logins_from_before_a_restart(browser: Browser, tmp_path: Path) -> None:
     """An old login or link leads to a page that says how to get in; a key made as it says does."""
     with watched_page_over_restart(browser, tmp_path) as (watched, server, old):

@@ -55,6 +55,7 @@ def test_the_live_server_is_asked(server: Serving, monkeypatch: pytest.MonkeyPat
     assert server.token not in json.dumps(repr(result.summary))
 
 
+@pytest.mark.long
 def test_without_records_the_rest_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that keeps no records is not asked for them for long; the test's own figures stand."""
     with serving(tmp_path, SLIPSTREAM__RECORD__ENABLED="false", **SIMULATED) as running:

@@ -232,6 +232,7 @@ def test_another_process_may_write_metrics(server: Serving) -> None:
     assert sketch["p50"] == pytest.approx(321.0, rel=0.011)
 
 
+@pytest.mark.long
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
     """The slabs of a server are gone when it has ended, and what it counted is in its file.
 

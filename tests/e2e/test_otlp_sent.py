@@ -55,6 +55,7 @@ def gauges(server: Serving) -> dict[str, float]:
     }
 
 
+@pytest.mark.long
 def test_requests_and_metrics_reach_a_collector(
     collector: Collector, upstream: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

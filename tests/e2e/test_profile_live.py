@@ -215,6 +215,7 @@ def test_tracemalloc_is_for_those_who_ask(planted: Serving) -> None:
     assert "memray" not in told
 
 
+@pytest.mark.long
 def test_slow_requests_are_explained_by_their_step(planted: Serving, tmp_path: Path) -> None:
     """After one slow request in ten the step with the fault is what makes requests slow; its waterfall shows it."""
     began = time.time()
@@ -311,6 +312,7 @@ def test_whom_a_burner_held_up_waited_for_the_loop(planted: Serving) -> None:
     assert report["waits"]["loop"] == pytest.approx(beyond_ns / sum(taken), rel=0.25)
 
 
+@pytest.mark.long
 def test_of_several_workers_it_is_known_who_served(tmp_path: Path) -> None:
     """A stall is told of the requests of its own worker, so each request's is known."""
     began = time.time()

@@ -130,6 +130,7 @@ def test_a_stall_leads_to_the_waterfall_of_its_request(page: Page, server: Servi
     expect(drawn.locator(".wf-name", has_text="Read")).to_be_visible()
 
 
+@pytest.mark.long
 def test_the_slowest_requests_of_the_table_are_a_click_away(page: Page) -> None:
     """Slowest first; the one that is drawn is marked, also after the page has looked again."""
     links = page.locator("#request .slowest a")

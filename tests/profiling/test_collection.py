@@ -103,6 +103,7 @@ def spans_alive() -> int:
     return sum(type(each) is Span for each in gc.get_objects())
 
 
+@pytest.mark.long
 def test_it_is_read_while_threads_go_on() -> None:
     """New names come meanwhile; every reading is whole."""
     profiler = ResponseTimeProfiler()

@@ -185,6 +185,7 @@ def test_a_program_that_makes_ever_new_code_fills_nothing(
     assert str(profile)
 
 
+@pytest.mark.long
 def test_a_garbage_collection_is_the_work_of_the_line_that_it_struck(profiler: CpuProfiler) -> None:
     """Not of whoever is told of its end, which is where the sampler finds the thread right after it."""
     ends: list[str] = []

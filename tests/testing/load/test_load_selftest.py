@@ -65,6 +65,7 @@ def test_the_frozen_server_does_nothing_meanwhile(
     assert found.tolist() == expected
 
 
+@pytest.mark.long
 def test_the_engine_sees_a_frozen_server() -> None:
     """While a server stands still the tail of the response times is what theory says.
 
@@ -141,6 +142,7 @@ def test_a_failure_outweighs_what_is_undecided() -> None:
     assert SelfTestReport((oracle_of(0.5, busy=1.0), oracle_of(0.5))).verdict == "failed"
 
 
+@pytest.mark.long
 def test_the_witness_sees_what_else_runs() -> None:
     """The known server tells how late its timers fire: never before their time, its own freeze apart."""
     _, machine = asyncio.run(

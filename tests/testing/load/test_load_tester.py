@@ -70,6 +70,7 @@ def test_an_open_loop_counts_from_when_requests_were_due(slots: SimulatorProcess
     assert result.summary.client.cap_hits > 40
 
 
+@pytest.mark.long
 def test_slowly_growing_load_is_left_out(slots: SimulatorProcess) -> None:
     """The ramp is inside the duration, and figures are of what comes after it."""
     config = {"requests_per_second": 40, "duration": 2, "ramp_up": 1}
@@ -284,6 +285,7 @@ def test_a_side_that_fails_is_worse() -> None:
     assert "fails" in found.why
 
 
+@pytest.mark.long
 def test_nobody_is_served_alone() -> None:
     """A limit cannot be searched where not even one user is answered."""
     with pytest.raises(ConfigurationError, match="does not answer a single user"):
