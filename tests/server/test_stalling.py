@@ -49,6 +49,32 @@ def test_a_stall_is_told_and_counted() -> None:
     )
 
 
+def test_a_look_that_fails_is_counted() -> None:
+    """The stall is told without its line, nothing comes up in what ran, and the metrics say how many failed."""
+    told: list[Stall] = []
+    slab, is_standing = private_slab(), False
+
+    def others(request: str) -> int:
+        if is_standing:
+            raise LookupError(request)
+        return 1
+
+    async def main() -> None:
+        nonlocal is_standing
+        stalls = ProcessStalls(Profiling(), "worker 0", Meter(slab), tell=told.append, others=others)
+        stalls.start()
+        await asyncio.sleep(0.15)
+        is_standing = True
+        time.sleep(0.5)
+        is_standing = False
+        await asyncio.sleep(0.25)
+        stalls.stop()
+
+    asyncio.run(main())
+    assert max(each.seconds for each in told) > 0.3
+    assert counted(slab, "stall_looks_failed") > 0
+
+
 def test_a_long_collection_is_told_with_where_it_struck() -> None:
     """A collection longer than the setting names the line that it held up, on the loop's own thread."""
     kept = [[number] for number in range(400_000)]

@@ -178,6 +178,7 @@ _RESOURCES = (
     _times("loop_lag", "How late the event loop of a process runs.", "process"),
     _counter("loop_stalls", "stalls", "Times that the event loop of a process was held up.", "process"),
     _counter("loop_stalled", "ms", "How long the event loop of a process was held up, in all.", "process"),
+    _counter("stall_looks_failed", "", "Looks at a held-up event loop that failed.", "process"),
     _times("gc_pause", "Pauses for Python's garbage collection.", "process"),
 )
 

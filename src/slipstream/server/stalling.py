@@ -37,7 +37,7 @@ class ProcessStalls:
         tell: Callable[[Stall], object],
         others: Callable[[str], int],
     ) -> None:
-        self.count = 0
+        self.count = self._failed = 0
         self._settings = settings
         self._process = process
         self._meter = meter
@@ -64,6 +64,8 @@ class ProcessStalls:
         self.count += 1
         self._meter.count("loop_stalls", self._process)
         self._meter.count("loop_stalled", self._process, by=stall.seconds * 1000)
+        self._meter.count("stall_looks_failed", self._process, by=self._watch.missed - self._failed)
+        self._failed = self._watch.missed
         if stall.seconds >= _LOGGED_SECONDS:
             _log.warning("%s: %s", self._process, stall)
         self._tell(stall)
