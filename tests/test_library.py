@@ -198,7 +198,7 @@ def test_listing_models_starts_none(
     assert (found["sim"].state, found["sim"].default) == ("ready", True)
     assert found["tiny"].alias_of == "sim"
     assert found["smollm2-135m-instruct"].state == "not installed"
-    assert psutil.Process().children(recursive=True) == before
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
     assert not runtimes._open
     assert not (tmp_path / "data" / "records.db").exists()
 
