@@ -40,6 +40,18 @@ def test_what_is_refused_is_unknown_and_then_known_again(
     assert len(ours) == 1  # this process may look at itself meanwhile, and say the same
 
 
+def test_files_of_another_form_are_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox's /proc may lack lines; that ends nothing either."""
+    measured = Measured(tmp_path)
+    resources = ResourceMeter(measured.meter)
+    (tmp_path / "stat").write_text("cpu\n")
+    (tmp_path / "meminfo").write_text("MemTotal: some kB\n")
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    measured.tick(2, each=lambda: resources.write(resources.read()))
+
+    assert measured.aggregate.total("resource_errors", {}) == 2
+
+
 def test_it_may_be_refused_from_the_first_look_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a sandbox nothing is known, and nothing breaks."""
     measured = Measured(tmp_path)

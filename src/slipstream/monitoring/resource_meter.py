@@ -13,6 +13,8 @@ from slipstream.monitoring.meter import Meter
 from slipstream.monitoring.resources import ResourceReader, Resources
 
 _log = logging.getLogger(__name__)
+REFUSALS = (OSError, psutil.Error, ValueError, LookupError)
+"""What a look may raise; the last two where a sandbox's files of /proc have another form."""
 _Series = tuple[str, tuple[str, ...]]
 
 
@@ -38,7 +40,7 @@ class ResourceMeter:
             if self._reader is None:
                 self._reader = ResourceReader(None, self._folder)
             seen = self._reader.read()
-        except (OSError, psutil.Error) as error:
+        except REFUSALS as error:
             if not self._is_told:
                 _log.error("the use of resources is unknown for now: %s", error)
             self._is_told = True
