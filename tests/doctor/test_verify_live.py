@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -10,7 +11,7 @@ from doctor.traffic import asks, happened, times
 from slipstream.core import clock
 from slipstream.core.record import Record
 from slipstream.doctor.outcome import Took
-from slipstream.doctor.verify import ROUNDS, turns
+from slipstream.doctor.verify import ROUNDS, Verified, turns
 from slipstream.doctor.verify_live import WASHOUT_SHARE, by_chance, compare_live, judged_by_rounds
 
 A_RECORD = happened(asks(1, 10), {"a": times()})[0][0]
@@ -118,25 +119,34 @@ def test_it_waits_for_those_that_take_longest() -> None:
     assert "too few" in done.verdict
 
 
-def test_what_does_harm_ends_at_once() -> None:
-    """Everything fails with the fix: it is taken back after its first stretch, not after all of them."""
+def compared(met: Callable[[int, bool], Record]) -> tuple[Verified, list[bool]]:
+    """The verdict where 30 requests come in each stretch, each with what it met; what was switched to."""
     switched: list[tuple[int, bool]] = []
 
     async def switch(is_fixed: bool) -> None:
         switched.append((clock.wall_ns(), is_fixed))
 
     async def recorded(since_wall_ns: int, until_wall_ns: int) -> list[Record]:
-        in_force = [is_fixed for at_ns, is_fixed in switched if at_ns <= since_wall_ns][-1]
+        is_fixed = [each for at_ns, each in switched if at_ns <= since_wall_ns][-1]
         step = (until_wall_ns - since_wall_ns) // 30
-        found = [came(since_wall_ns + at * step, 0.1) for at in range(30)]
-        return [replace(each, outcome="failed") for each in found] if in_force else found
+        return [replace(met(at, is_fixed), arrived_wall_ns=since_wall_ns + at * step) for at in range(30)]
 
     async def oldest() -> float:
         return 0.0
 
     done = asyncio.run(compare_live(0.6, switch, recorded, oldest))
+    return done, [is_fixed for _, is_fixed in switched]
 
-    assert [is_fixed for _, is_fixed in switched] == [False, True]
+
+def test_what_does_harm_ends_at_once() -> None:
+    """Everything fails with the fix: it is taken back after its first stretch, not after all of them."""
+
+    def met(at: int, is_fixed: bool) -> Record:
+        return replace(came(0, 0.1), outcome="failed" if is_fixed else "served")
+
+    done, switched = compared(met)
+
+    assert switched == [False, True]
     assert not done.is_kept
     assert "before the time was over: 100% of the requests failed with it, 0% without" in done.verdict
 
@@ -144,24 +154,13 @@ def test_what_does_harm_ends_at_once() -> None:
 @pytest.mark.parametrize(("share", "kept"), [(10, True), (3, False), (1, False)])
 def test_what_is_refused_for_the_fix_is_not_the_clients_fault(share: int, kept: bool) -> None:
     """Faster, but each third or each is a 404 with it, each tenth without: taken back, at once."""
-    switched: list[tuple[int, bool]] = []
 
-    async def switch(is_fixed: bool) -> None:
-        switched.append((clock.wall_ns(), is_fixed))
+    def met(at: int, is_fixed: bool) -> Record:
+        made = came(0, (0.1 if is_fixed else 0.5) + at / 1e3)
+        is_refused = at % (share if is_fixed else 10) == 0
+        return replace(made, outcome="refused", status=404) if is_refused else made
 
-    async def recorded(since_wall_ns: int, until_wall_ns: int) -> list[Record]:
-        in_force = [is_fixed for at_ns, is_fixed in switched if at_ns <= since_wall_ns][-1]
-        step = (until_wall_ns - since_wall_ns) // 30
-        found = [came(since_wall_ns + at * step, (0.1 if in_force else 0.5) + at / 1e3) for at in range(30)]
-        return [
-            replace(each, outcome="refused", status=404) if at % (share if in_force else 10) == 0 else each
-            for at, each in enumerate(found)
-        ]
-
-    async def oldest() -> float:
-        return 0.0
-
-    done = asyncio.run(compare_live(0.6, switch, recorded, oldest))
+    done, switched = compared(met)
 
     assert done.is_kept is kept
     assert ("were refused (4xx) with it, 10% without" in done.verdict) is not kept

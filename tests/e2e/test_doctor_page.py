@@ -131,6 +131,7 @@ def test_a_fix_is_applied_verified_and_written_into_the_ledger(page: Page, ill: 
     file = ill.folder / "slipstream.toml"
     before = file.read_text("utf-8")
     expect(page.locator("#ledger-said")).to_contain_text("The ledger is empty")
+    expect(page.locator("#ledger-said code")).to_have_text("slipstream doctor --apply N")
     page.locator("button.apply").first.click()
     expect(page.locator("#confirm")).to_contain_text("cost what they cost there")
     expect(page.locator("#confirm-what")).to_contain_text("models.upstreams.west.weight")

@@ -21,6 +21,15 @@ class Kept:
         self.records.append(record)
 
 
+def said_by(code: str) -> str:
+    """What a program of its own wrote to standard error; it must end well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
 def test_calls_of_all_threads_are_counted() -> None:
     """Twenty threads write; none of their calls is lost."""
     own = OwnProcess()
@@ -85,10 +94,7 @@ def test_importing_starts_nothing() -> None:
         "after = len(os.listdir('/proc/self/fd')) if os.path.isdir('/proc/self/fd') else 0\n"
         "assert threading.active_count() == 1 and before == after, (before, after)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+    said_by(code)
 
 
 def test_a_program_without_files_goes_on_and_is_measured_later() -> None:
@@ -107,9 +113,6 @@ def test_a_program_without_files_goes_on_and_is_measured_later() -> None:
         "told += [monitor.measure_response_time(lambda: 4).result, monitor.get_memory_usage() > 0]\n"
         "assert told == [3, None, 4, True], told\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
-    assert "ulimit -n" in done.stderr
-    assert "Traceback" not in done.stderr
+    said = said_by(code)
+    assert "ulimit -n" in said
+    assert "Traceback" not in said

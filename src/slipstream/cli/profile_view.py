@@ -45,14 +45,16 @@ def _steps_lines(report: StepsReport) -> Iterator[str]:
         yield "No request is recorded in this time."
         return
     cut = ", the newest only" if report.cut else ""
-    yield f"{report.requests} requests{cut}: p50 {_ms(report.p50_ms)}, p95 {_ms(report.p95_ms)}"
+    counted = "1 request" if report.requests == 1 else f"{report.requests} requests"
+    yield f"{counted}{cut}: p50 {_ms(report.p50_ms)}, p95 {_ms(report.p95_ms)}"
     yield ""
     heads = ("count", "mean", "p50", "p95", "max", "time", "tail", "gap")
     yield f"{'step':<{NAME_WIDTH}}" + "".join(f"{head:>10}" for head in heads)
+    has_tail = any(row.tail_variance or row.tail_gap for row in report.rows)
     for row in report.rows:
         times = (row.mean_ms, row.p50_ms or None, row.p95_ms or None, row.max_ms or None)
-        shares = (row.share, row.tail_variance, row.tail_gap)
-        cells = [str(row.count), *map(_ms, times), *(f"{share:.0%}" for share in shares)]
+        tails = [f"{share:.0%}" if has_tail else "-" for share in (row.tail_variance, row.tail_gap)]
+        cells = [str(row.count), *map(_ms, times), f"{row.share:.0%}", *tails]
         yield f"{shortened(row.step, NAME_WIDTH):<{NAME_WIDTH}}" + "".join(f"{cell:>10}" for cell in cells)
     yield ""
     yield "time: share of the whole. tail, gap: part in what makes slow requests slow. Each adds up to 100 %."

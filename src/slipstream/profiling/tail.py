@@ -91,7 +91,8 @@ def verdict(vectors: Sequence[Vector]) -> Verdict:
         )
     else:
         ranked = sorted((each.mean_share, each.step) for each in shares)[::-1]
-        few = f"; {len(vectors)} calls are too few for a tail" if len(vectors) < CALLS_MIN else ""
+        calls = "1 call is" if len(vectors) == 1 else f"{len(vectors)} calls are"
+        few = f"; {calls} too few for a tail" if len(vectors) < CALLS_MIN else ""
         said = f"of the time of all calls{few}"
     share, step = ranked[0]
     following = ranked[1][0] if len(ranked) > 1 else 0.0

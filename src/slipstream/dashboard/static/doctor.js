@@ -1,7 +1,7 @@
 /* The doctor's page: has the server look, follows how far it is, lays out what it found, applies and verifies a fix. */
 
 import * as api from "./board-api.js";
-import { el, icon, say } from "./dom.js";
+import { coded, el, icon, say } from "./dom.js";
 import { cancelled, fixInWords, nothingYet, report, verified } from "./doctor-report.js";
 import { entriesTable, scoresTable } from "./doctor-ledger.js";
 
@@ -120,7 +120,7 @@ async function showEnd(run) {
 async function showLedger() {
   await guarded(async () => {
     const ledger = await api.optional(LEDGER);
-    $("ledger-said").textContent = ledger?.said ?? "This server tells of no ledger.";
+    $("ledger-said").replaceChildren(...coded(ledger?.said ?? "This server tells of no ledger."));
     $("ledger-tables").replaceChildren(...(ledger?.entries.length ? [entriesTable(ledger.entries), scoresTable(ledger)] : []));
   });
 }

@@ -100,3 +100,8 @@ export function copyButton(label, read, { className = "tool" } = {}) {
 export function say(text) {
   document.getElementById("spoken").textContent = text;
 }
+
+/** What is to be typed, between backticks in the text, as code; the rest as it is. */
+export function coded(text) {
+  return text.split("`").map((part, at) => (at % 2 ? el("code", {}, part) : part));
+}

@@ -13,8 +13,8 @@ const STEPS = [
   ["p95", ({ p95_ms: ms }) => (ms ? told(ms, "ms") : "–"), "num"],
   ["Slowest", ({ max_ms: ms }) => (ms ? told(ms, "ms") : "–"), "num"],
   ["Of all time", ({ share }) => shareBar(share), "num"],
-  ["Of what makes slow ones slow", ({ tail_variance: share }) => shareBar(share), "num"],
-  ["p95 over median", ({ tail_gap: share }) => shareBar(share), "num"],
+  ["Of what makes slow ones slow", ({ tail_variance: share, hasTail }) => (hasTail ? shareBar(share) : "–"), "num"],
+  ["p95 over median", ({ tail_gap: share, hasTail }) => (hasTail ? shareBar(share) : "–"), "num"],
 ];
 const USE = [
   ["Resource", ({ part }) => part, ""],
@@ -29,8 +29,11 @@ export function stepsTable(report) {
   if (!report?.requests) return { said: "No request is recorded in this time.", table: null };
   const { requests, cut, p50_ms: p50, p95_ms: p95, bottleneck, reason } = report;
   const verdict = bottleneck ? `${bottleneck} stands out: ${reason}.` : `No step stands out: ${reason}.`;
-  const said = `${requests.toLocaleString("en")} requests${cut ? ", the newest only" : ""}: p50 ${told(p50, "ms")}, p95 ${told(p95, "ms")}. ${verdict}`;
-  return { said, table: table("Steps; the last three columns add up to 100 % each", STEPS, report.rows, ({ step }) => step === bottleneck) };
+  const counted = requests === 1 ? "1 request" : `${requests.toLocaleString("en")} requests`;
+  const said = `${counted}${cut ? ", the newest only" : ""}: p50 ${told(p50, "ms")}, p95 ${told(p95, "ms")}. ${verdict}`;
+  const hasTail = report.rows.some((row) => row.tail_variance || row.tail_gap); // too few calls have none
+  const rows = report.rows.map((row) => ({ ...row, hasTail }));
+  return { said, table: table("Steps; the last three columns add up to 100 % each", STEPS, rows, ({ step }) => step === bottleneck) };
 }
 
 /** Every resource and part; those that are strained are marked. */
