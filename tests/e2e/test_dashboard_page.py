@@ -190,7 +190,7 @@ def test_keys_and_names(board: Page) -> None:
     expect(board.get_by_role("dialog")).to_be_hidden()
     board.keyboard.press("/")
     # Not `to_be_focused`: that asks whether the window has the focus too, which another page's may have taken.
-    board.wait_for_function("document.activeElement.ariaLabel === 'Any model'")
+    board.wait_for_function("() => document.activeElement.ariaLabel === 'Any model'")
     nameless = board.evaluate("""() => [...document.querySelectorAll("button, select, input, a")].filter((node) => !node.hidden
       && !(node.ariaLabel || node.textContent.trim() || node.labels?.[0]?.textContent.trim())).map((node) => node.outerHTML)""")
     assert nameless == []
